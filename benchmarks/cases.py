@@ -1,0 +1,109 @@
+"""The list of cases: package, network, part, mode and input. Whoever grows the suite adds to this file.
+
+Cases that differ only in the network, or in being compiled, form a group: they run interleaved, A B A B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+PACKAGES = {"fanet": "benchmarks.fanet_networks"}
+"""Package -> module with `NETWORKS`, `REQUIRED`, `build`, `inference`, `training_step`, `measure_loader` and
+`check_equality`."""
+MODES = ("inference", "training", "memory", "loader")
+FANET_NETWORKS = ("fanet", "plain", "focalnet_tiny_lrf", "convnext_tiny")
+
+
+@dataclass(frozen=True)
+class Case:
+    package: str
+    network: str
+    part: str
+    """backbone, segmentor, or frames (loader)."""
+    mode: str
+    side: int
+    """Height and width of the input, in pixels; of the crop for the loader."""
+    batch: int
+    precision: str = "float32"
+    compiled: bool = False
+
+    @property
+    def group(self) -> Case:
+        return replace(self, network="", compiled=False)
+
+    @property
+    def variant(self) -> str:
+        return f"{self.network} compiled" if self.compiled else self.network
+
+    def __str__(self) -> str:
+        size = f"{self.side}x{self.side}, batch {self.batch}, {self.precision}"
+        return f"{self.package}: {self.part}, {self.mode}, {size}"
+
+
+def cases_of(package: str, *, device: str = "cpu", quick: bool = False) -> list[Case]:
+    """All cases of a package, groups side by side.
+
+    `quick` keeps every kind of case but shrinks the inputs, compiles nothing and measures the memory of two
+    networks only: it shows that the suite works, not how fast anything is.
+    """
+    makers = {"fanet": _fanet_cuda if device == "cuda" else _fanet_quick if quick else _fanet_cpu}
+    return makers[package]()
+
+
+def groups_of(cases: list[Case]) -> dict[Case, list[Case]]:
+    groups: dict[Case, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.group, []).append(case)
+    return groups
+
+
+def _fanet_cpu() -> list[Case]:
+    def each(part: str, mode: str, side: int, batch: int, compiled: tuple[bool, ...] = ()) -> list[Case]:
+        return [
+            Case("fanet", network, part, mode, side, batch, compiled=flag)
+            for flag in (False, *compiled)
+            for network in FANET_NETWORKS
+        ]
+
+    return [
+        *each("backbone", "inference", 224, 1),
+        *each("backbone", "inference", 512, 1, (True,)),
+        *each("backbone", "training", 512, 2),
+        *each("segmentor", "inference", 224, 1),
+        *each("segmentor", "inference", 512, 1),
+        *each("segmentor", "training", 512, 2),
+        *each("backbone", "memory", 512, 2),
+        *each("segmentor", "memory", 512, 2),
+        Case("fanet", "fanet", "frames", "loader", 512, 1),
+    ]
+
+
+def _fanet_quick() -> list[Case]:
+    shrunk = [replace(case, side=64) for case in _fanet_cpu() if not case.compiled and case.side != 224]
+    few = ("fanet", "plain")
+    return [
+        case for case in shrunk if case.mode != "memory" or (case.network in few and case.part == "backbone")
+    ]
+
+
+def _fanet_cuda() -> list[Case]:
+    """bf16 at batch 1 and 32; batch norm of the 1x1 pooled map cannot train on one image, hence 2 there."""
+
+    def each(part: str, mode: str, batch: int, networks: tuple[str, ...]) -> list[Case]:
+        return [
+            Case("fanet", network, part, mode, 512, batch, "bf16", compiled)
+            for compiled in (False, True)
+            for network in networks
+        ]
+
+    return [
+        *each("backbone", "inference", 1, FANET_NETWORKS),
+        *each("backbone", "inference", 32, FANET_NETWORKS),
+        *each("backbone", "training", 1, FANET_NETWORKS),
+        *each("backbone", "training", 32, FANET_NETWORKS),
+        *each("segmentor", "inference", 1, FANET_NETWORKS[:1]),
+        *each("segmentor", "inference", 32, FANET_NETWORKS[:1]),
+        *each("segmentor", "training", 2, FANET_NETWORKS[:1]),
+        *each("segmentor", "training", 32, FANET_NETWORKS[:1]),
+        *[Case("fanet", network, "backbone", "memory", 512, 32, "bf16") for network in FANET_NETWORKS],
+    ]

@@ -1,0 +1,140 @@
+"""Every job of this repository: `nox -l` lists them, plain `nox` runs all tests, linter and type checker.
+
+Packages are installed the way a user installs them: built from the tree (`--no-sources` keeps uv from linking
+them editable), in a fresh environment, with the third-party versions of constraints.txt.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+IMPORT_NAMES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
+DISTRIBUTIONS = ("papers-shared", *IMPORT_NAMES)
+GROUPS = nox.project.load_toml("pyproject.toml")
+
+nox.needs_version = ">=2025.10"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests-shared",
+    "tests-fanet",
+    "tests-plvl",
+    "tests-cabl-cgsr",
+    "integration",
+]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on embedded data: train a small FANet, evaluate, predict, one HTML page."""
+    install(session, "./packages/fanet")
+    session.run("fanet", "demo", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    install(session, *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy over the sources of every package."""
+    install(session, *group("types"), *everything())
+    session.run("mypy")
+
+
+@nox.session(name="tests-shared")
+def tests_shared(session: nox.Session) -> None:
+    """papers-shared alone."""
+    install(session, "./shared[test]")
+    check_absent(session, *IMPORT_NAMES)
+    session.run("pytest", "shared/tests", *session.posargs)
+
+
+@nox.session(name="tests-fanet")
+def tests_fanet(session: nox.Session) -> None:
+    """fanet alone."""
+    test_package(session, "fanet", extras="onnx,test")
+
+
+@nox.session(name="tests-plvl")
+def tests_plvl(session: nox.Session) -> None:
+    """plvl alone."""
+    test_package(session, "plvl", extras="test")
+
+
+@nox.session(name="tests-cabl-cgsr")
+def tests_cabl_cgsr(session: nox.Session) -> None:
+    """cabl-cgsr alone."""
+    test_package(session, "cabl-cgsr", extras="test")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """What no package can test alone: rules of the house, command lines, launch, wheels, README."""
+    install(session, *group("integration"), *everything())
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """fanet and papers-shared with the oldest third-party releases that they promise to work with."""
+    pins = Path(session.create_tmp(), "lowest.txt")
+    projects = ("shared/pyproject.toml", "packages/fanet/pyproject.toml")
+    lowest = ("--no-sources", "--resolution", "lowest-direct", "--extra", "test")
+    session.run("uv", "pip", "compile", "-q", *lowest, *projects, "-o", str(pins), external=True)
+    session.install("--no-sources", "-r", str(pins))
+    session.install("--no-sources", "--no-deps", "./packages/fanet")
+    session.run("pytest", "shared/tests", "packages/fanet/tests", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed and size beside the peers; `nox -s bench -- fanet`."""
+    install(session, *group("bench"), "./packages/fanet")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Release files in dist/: an sdist and, from it, a wheel of every distribution, then a look inside."""
+    install(session, *group("integration"))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for folder in ("shared", *(f"packages/{name}" for name in IMPORT_NAMES)):
+        session.run("uv", "build", "--out-dir", "dist", folder, env={"PAPERS_RELEASE": "1"}, external=True)
+    session.run("pytest", "tests/test_wheels.py", env={"PAPERS_DIST": "dist"})
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    refresh = (f"--refresh-package={name}" for name in DISTRIBUTIONS)
+    session.install("--no-sources", *refresh, "-c", "constraints.txt", *requirements)
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(GROUPS, name)
+
+
+def everything() -> list[str]:
+    return ["./shared", *(f"./packages/{name}" for name in IMPORT_NAMES)]
+
+
+def test_package(session: nox.Session, name: str, *, extras: str) -> None:
+    install(session, f"./packages/{name}[{extras}]")
+    check_absent(session, *(other for other in IMPORT_NAMES if other != name))
+    session.run("pytest", f"packages/{name}/tests", *session.posargs)
+
+
+def check_absent(session: nox.Session, *distributions: str) -> None:
+    names = [IMPORT_NAMES[name] for name in distributions]
+    code = (
+        f"import importlib.util as u; found = [n for n in {names} if u.find_spec(n)]; assert not found, found"
+    )
+    session.run("python", "-I", "-c", code, silent=True)

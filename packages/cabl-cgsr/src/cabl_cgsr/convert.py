@@ -1,0 +1,143 @@
+"""Other people's checkpoints in: Conformer-S (ImageNet) and TransCAM, as folders of ours.
+
+Strict: a name that has no place here, a name of ours that stays without a value and a tensor of another shape
+are each an error; only heads that do not fit start fresh, and the report lists them. A pickle is read with
+`weights_only=True` and a short list of harmless types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cabl_cgsr.config import BACKBONES, CablConfig, ModelConfig
+from cabl_cgsr.modeling.localizer import Localizer
+from papers_shared.checkpoints import load_official
+from papers_shared.doctor import Report
+from papers_shared.errors import UserError
+from papers_shared.runs import forked_rng
+
+HEADS = (
+    "conv_cls_head.weight",
+    "conv_cls_head.bias",
+    "trans_cls_head.weight",
+    "trans_cls_head.bias",
+)
+
+
+class Converted(NamedTuple):
+    """A checkpoint under our names."""
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    fresh: list[str]
+    """Names of ours that the checkpoint has no value for: they start fresh."""
+
+
+def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = None) -> Report:
+    """Write the checkpoint `source` as the model folder `output`, which serves as `--model.pretrained`.
+
+    Heads of one or two classes with a 3x3 convolution are kept. Those of another number of classes, and
+    ImageNet's linear ones, are left out: the folder's heads are then drawn from seed 0.
+
+    Args:
+        cabl: The edge gates to write into the folder's configuration; None: no operator, as the checkpoint
+            was trained. They have no weights.
+
+    Returns:
+        What was read, what starts fresh and what was written, as notes.
+
+    Raises:
+        UserError: The file cannot be read, holds other Python objects, or does not fit Conformer-S name by
+            name.
+    """
+    official = load_official(source)
+    try:
+        converted = convert_state_dict(official, cabl)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    with forked_rng(0):
+        localizer = Localizer.from_config(converted.config)
+    localizer.load_state_dict(converted.tensors, strict=not converted.fresh)
+    localizer.save_pretrained(output)
+    report = Report()
+    report.add("note", source, f"{len(official):,} entries read, {len(converted.tensors):,} of ours placed")
+    for name in converted.fresh:
+        report.add("note", name, "starts fresh", "train it before the logits and maps are used")
+    parameters, config = sum(parameter.numel() for parameter in localizer.parameters()), converted.config
+    report.add(
+        "note",
+        output,
+        f"cabl_cgsr.Localizer with {parameters:,} parameters, {config.num_logits} logit(s) per branch "
+        f"and edge operator {config.cabl.operator} written",
+    )
+    return report
+
+
+def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None = None) -> Converted:
+    """Entries of Conformer-S or TransCAM under our names: all but the heads' lie in `backbone.`.
+
+    Raises:
+        UserError: Names without a place here, names of ours without a value, tensors of another shape; the
+            lists name them as the checkpoint does.
+    """
+    num_logits, kept = _heads(official)
+    config = ModelConfig(
+        backbone=_backbone(official),
+        num_logits=num_logits,
+        cabl=CablConfig(operator="none") if cabl is None else cabl,
+    )
+    with torch.device("meta"):
+        expected = {
+            name.removeprefix("backbone."): tensor
+            for name, tensor in Localizer.from_config(config).state_dict().items()
+        }
+    tensors = {name: tensor for name, tensor in official.items() if kept or name not in HEADS}
+    for name in expected:
+        if name.endswith(".num_batches_tracked") and name not in tensors:
+            tensors[name] = torch.zeros((), dtype=torch.long)
+    needed = [name for name in expected if kept or name not in HEADS]
+    problems = {
+        "names without a place here": [name for name in tensors if name not in expected],
+        "names of ours without a value": [name for name in needed if name not in tensors],
+        "tensors of another shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+            for name in needed
+            if name in tensors and tensors[name].shape != expected[name].shape
+        ],
+    }
+    if any(problems.values()):
+        lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names]
+        raise UserError("not a Conformer-S with patches of 16 pixels; " + "; ".join(lists))
+    return Converted(
+        config,
+        {name if name in HEADS else f"backbone.{name}": tensor for name, tensor in tensors.items()},
+        [] if kept else list(HEADS),
+    )
+
+
+def _heads(official: Mapping[str, Tensor]) -> tuple[int, bool]:
+    """Logits of each branch, and whether the checkpoint's heads are kept.
+
+    A checkpoint without any head is a bare backbone; one with some of the four entries is broken, and found
+    to be so by the caller, as it counts as kept.
+    """
+    found = [name for name in HEADS if name in official]
+    conv = official.get("conv_cls_head.weight")
+    if conv is not None and conv.ndim == 4 and len(conv) in (1, 2):
+        return len(conv), True
+    return 1, 0 < len(found) < len(HEADS)
+
+
+def _backbone(official: Mapping[str, Tensor]) -> str:
+    """The backbone whose token and map widths the checkpoint has; without one, that of the paper."""
+    tokens, maps = official.get("trans_norm.weight"), official.get("conv_1.bn3.weight")
+    if tokens is not None and maps is not None:
+        for name, sizes in BACKBONES.items():
+            if (len(tokens), len(maps)) == (sizes.embed_dim, sizes.conv_chans):
+                return name
+    return "conformer_small"

@@ -1,0 +1,145 @@
+"""The network of the paper: Conformer with CABL gates, and one head on each branch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cabl_cgsr.cam import activation_map
+from cabl_cgsr.config import BACKBONES, NUM_BLOCKS, ModelConfig
+from cabl_cgsr.modeling.conformer import Conformer, ConformerFeatures, init_weights
+from papers_shared.errors import UserError
+from papers_shared.hub import PretrainedFolder
+
+
+class LocalizerOutput(NamedTuple):
+    """Scores before the sigmoid, in float32 at least; the last logit stands for "manipulated"."""
+
+    logits_conv: Tensor
+    """(B, num_logits) of the convolution (CABL) branch."""
+    logits_trans: Tensor
+    """(B, num_logits) of the transformer branch."""
+    cam: Tensor | None
+    """(B, h, w): the map of "manipulated", Eq. (2), unscaled; None where it was not asked for."""
+
+
+class LocalizerMaps(NamedTuple):
+    """What Eq. (2) is made of; h = ceil(H / 16), w = ceil(W / 16)."""
+
+    logits_conv: Tensor
+    logits_trans: Tensor
+    conv_map: Tensor
+    """(B, num_logits, h, w): its mean is `logits_conv`."""
+    trans_map: Tensor
+    """(B, num_logits, h, w): the token head's weights on each patch token, without the bias."""
+    attention: Tensor
+    """(B, 1 + h*w, 1 + h*w): averaged over the heads, summed over the 12 blocks; the class token first."""
+
+
+class Localizer(nn.Module, PretrainedFolder):
+    """Backbone and heads; built by `from_config` or `from_pretrained`.
+
+    Args:
+        config: What was built: preprocessing, maps and prompts are read from it.
+        backbone: Images -> features of both branches on one grid.
+        conv_cls_head: The convolution branch's features (B, C, h, w) -> (B, num_logits, h, w).
+        trans_cls_head: Tokens (..., D) -> (..., num_logits).
+    """
+
+    config: ModelConfig
+
+    def __init__(
+        self, config: ModelConfig, backbone: Conformer, conv_cls_head: nn.Conv2d, trans_cls_head: nn.Linear
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.conv_cls_head = conv_cls_head
+        self.trans_cls_head = trans_cls_head
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Localizer:
+        """A network on fresh weights, or on the backbone weights that `config.pretrained` names.
+
+        The heads start fresh in either case; torch's own draw for the convolution, whose fan-out of a logit or two
+        would let Conformer's rule begin with logits beyond 10. The `config` of the network names no start weights:
+        a folder saved from it stands alone.
+
+        Raises:
+            UserError: An unknown backbone, a field that does not fit, or start weights of another backbone.
+        """
+        check(config)
+        backbone = Conformer(BACKBONES[config.backbone], config.cabl, drop_path_rate=config.drop_path_rate)
+        conv_cls_head = nn.Conv2d(backbone.num_features, config.num_logits, 3, padding=1)
+        trans_cls_head = nn.Linear(backbone.embed_dim, config.num_logits)
+        init_weights(trans_cls_head)
+        if config.pretrained:
+            start = cls.from_pretrained(config.pretrained)
+            if start.config.backbone != config.backbone:
+                raise UserError(
+                    f"model.pretrained: {config.pretrained} holds a {start.config.backbone}, "
+                    f"not a {config.backbone}"
+                )
+            backbone.load_state_dict(start.backbone.state_dict())
+        return cls(replace(config, pretrained=""), backbone, conv_cls_head, trans_cls_head)
+
+    def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput:
+        """Both branches' logits and, on request, the map of where the image is manipulated.
+
+        Args:
+            images: (B, 3, H, W) float, normalised with `config.mean` and `config.std`. Sides that are no
+                multiples of 16 are resized to the next one.
+            cam: Also compute the map, as `config.cam` says. Attention then is not fused: each block makes its
+                N x N maps.
+        """
+        if cam:
+            maps = self.forward_maps(images)
+            combined = activation_map(maps.conv_map, maps.trans_map, maps.attention, self.config.cam)
+            return LocalizerOutput(maps.logits_conv, maps.logits_trans, combined[:, -1])
+        conv_map, logits_trans = self._heads(self.backbone(images))
+        return LocalizerOutput(conv_map.mean(dim=(2, 3)), logits_trans, None)
+
+    def forward_maps(self, images: Tensor) -> LocalizerMaps:
+        """The logits, both branches' maps and the attention, all in float32 at least."""
+        features = self.backbone(images, attention=True)
+        conv_map, logits_trans = self._heads(features)
+        weight = self.trans_cls_head.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            patches = F.linear(features.tokens[:, 1:].to(weight.dtype), weight)
+        trans_map = at_least_float32(patches.transpose(1, 2).unflatten(2, features.grid))
+        attention = at_least_float32(features.attention)
+        return LocalizerMaps(conv_map.mean(dim=(2, 3)), logits_trans, conv_map, trans_map, attention)
+
+    def _heads(self, features: ConformerFeatures) -> tuple[Tensor, Tensor]:
+        """The convolution branch's map, whose mean is its logits, and the other branch's logits.
+
+        The heads run in the type of their weights, under autocast too: scores rounded to bfloat16 would tie.
+        """
+        weight = self.trans_cls_head.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            conv_map = self.conv_cls_head(features.conv.to(weight.dtype))
+            logits_trans = self.trans_cls_head(features.tokens[:, 0].to(weight.dtype))
+        return at_least_float32(conv_map), at_least_float32(logits_trans)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def check(config: ModelConfig) -> None:
+    """Refuse what no network can be built from, with a UserError that names the field."""
+    if config.backbone not in BACKBONES:
+        raise UserError(f"model.backbone is {config.backbone!r}: choose one of {', '.join(BACKBONES)}")
+    if config.num_logits < 1:
+        raise UserError(
+            f"model.num_logits is {config.num_logits}: choose 1, or 2 for authentic and manipulated"
+        )
+    if config.activation == "softmax" and config.num_logits < 2:
+        raise UserError("model.activation is softmax: that needs model.num_logits 2")
+    if not 0 <= config.cabl.blocks <= NUM_BLOCKS:
+        raise UserError(f"model.cabl.blocks is {config.cabl.blocks}: choose 0 to {NUM_BLOCKS}")

@@ -1,0 +1,96 @@
+"""Rows -> training samples. A sample is a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from fanet.cache import PixelCache
+from fanet.data.pixels import load_frame, load_labels
+from papers_shared.runs import forked_rng, sample_seed
+
+
+class SegmentationSamples(Dataset):
+    """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "labels": int64 (H, W), "name": str}.
+
+    Args:
+        dataset: rows of `fanet.data.open_split`.
+        transform: from tv_tensors.Image (3, H, W) uint8 and tv_tensors.Mask (H, W) uint8 to the same pair;
+            draws from torch's default CPU generator only.
+        num_classes: a mask with a value that is no class and not `ignore_index` raises UserError when loaded.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        transform: Callable[..., Any],
+        seed: int,
+        *,
+        num_classes: int,
+        ignore_index: int = 255,
+        cache: PixelCache | None = None,
+    ) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.num_classes, self.ignore_index, self.cache = num_classes, ignore_index, cache
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = position
+        row = self.dataset[index]
+        frame = torch.from_numpy(load_frame(row, self.cache))
+        labels = torch.from_numpy(load_labels(row, self.num_classes, self.ignore_index, self.cache))
+        with forked_rng(sample_seed(self.seed, epoch, index)):
+            image, mask = self.transform(tv_tensors.Image(frame.permute(2, 0, 1)), tv_tensors.Mask(labels))
+        return {
+            "image": image.as_subclass(torch.Tensor),
+            "labels": mask.as_subclass(torch.Tensor).long(),
+            "name": row["name"],
+        }
+
+
+class ClassificationSamples(Dataset):
+    """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "label": int, "name": str}.
+
+    Args:
+        dataset: rows of `fanet.data.open_split` of class folders.
+        transform: takes a PIL picture; may draw from torch, numpy and random (timm's do), all seeded here.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, transform: Callable[..., Any], seed: int) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = position
+        row = self.dataset[index]
+        seed = sample_seed(self.seed, epoch, index)
+        picture = Image.fromarray(load_frame(row))
+        with forked_rng(seed), _forked_python_rng(seed):
+            image = self.transform(picture)
+        return {"image": image, "label": row["label"], "name": row["name"]}
+
+
+@contextlib.contextmanager
+def _forked_python_rng(seed: int) -> Iterator[None]:
+    """Seed `random` and numpy's global generator, which timm draws from; put both back afterwards."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002

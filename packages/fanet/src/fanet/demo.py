@@ -1,0 +1,229 @@
+"""All of the package in a minute: toy scenes, training, evaluation, and a page that shows them.
+
+The scenes are written in ZeroWaste-f's own layout and read by the real reader; training is the recipe `toy`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fanet.config import Recipe, toy
+from fanet.data import load_frame, load_labels, open_split
+from fanet.demo_page import ClassRow, Curve, Page, Scene
+from fanet.evaluate import evaluate
+from fanet.modeling.segmenter import Segmenter
+from fanet.options import DemoOptions
+from fanet.predict import predict
+from fanet.toy import write_zerowaste
+from fanet.train import train
+from papers_shared.errors import UserError
+from papers_shared.images import overlay
+from papers_shared.metrics import ConfusionMatrix
+
+MARGIN = 0.25
+"""The demo fails unless val and test mIoU beat the all-background baseline by this much (fractions)."""
+
+MISSED, FALSE_ALARM, CONFUSED = (240, 120, 20), (60, 130, 255), (230, 40, 150)
+SHOWN = 6
+
+
+def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]:
+    """Make the scenes, train, evaluate and write `output`/index.html.
+
+    The scenes and the run lie in `output` under names that hold seed and steps: a demo that was interrupted
+    goes on where its newest checkpoint is.
+
+    Returns: `page` (Path), `run` (Path), `seconds` of training and, as {"miou", "pixel_acc", "iou"}, `val`,
+        `test`, `val_baseline` and `test_baseline`.
+    """
+    output = Path(output)
+    recipe = _recipe(output, steps, seed)
+    write_zerowaste(Path(recipe.data.root), seed=seed)
+    began = time.perf_counter()
+    run = train(recipe)
+    seconds = time.perf_counter() - began
+
+    segmenter = Segmenter.from_pretrained(run / "best")
+    result: dict[str, Any] = {"run": run, "seconds": seconds}
+    for split in ("val", "test"):
+        rows = open_split(recipe.data, split)
+        result[split] = evaluate(segmenter, rows)
+        result[f"{split}_baseline"] = background_baseline(rows, segmenter.config.num_classes)
+    page = _page(segmenter, recipe, open_split(recipe.data, "test"), result)
+    result["page"] = output / "index.html"
+    result["page"].write_text(page.render(), encoding="utf-8")
+    return result
+
+
+def background_baseline(rows: Any, num_classes: int) -> dict[str, Any]:
+    """The scores of calling every pixel background."""
+    confusion = ConfusionMatrix(num_classes)
+    for row in rows:
+        labels = load_labels(row, num_classes)
+        confusion.update(np.zeros_like(labels), labels)
+    scores = confusion.compute()
+    return {"miou": scores.miou, "pixel_acc": scores.pixel_acc, "iou": list(scores.iou)}
+
+
+def error_map(image: Image.Image, truth: np.ndarray, prediction: np.ndarray) -> Image.Image:
+    """The picture, pale and grey, with wrong pixels in colour: missed, false alarm, or the wrong class."""
+    grey = np.asarray(image.convert("L").convert("RGB"), np.float32) * 0.45 + 120
+    drawn = grey.astype(np.uint8)
+    wrong = (prediction != truth) & (truth != 255)
+    drawn[wrong] = CONFUSED
+    drawn[wrong & (prediction == 0)] = MISSED
+    drawn[wrong & (truth == 0)] = FALSE_ALARM
+    return Image.fromarray(drawn)
+
+
+def _recipe(output: Path, steps: int, seed: int) -> Recipe:
+    recipe = toy()
+    if steps:
+        optim = replace(recipe.optim, steps=steps, warmup_steps=min(recipe.optim.warmup_steps, steps // 5))
+        recipe = replace(recipe, optim=optim)
+    steps = recipe.optim.steps
+    data = replace(
+        recipe.data, root=str(output / f"scenes-seed{seed}"), layout="zerowaste", cache=str(output / "cache")
+    )
+    cadences = replace(
+        recipe.run,
+        seed=seed,
+        output=str(output / f"run-seed{seed}-steps{steps}"),
+        eval_every=max(1, steps // 5),
+    )
+    return replace(recipe, data=data, run=cadences)
+
+
+def _page(segmenter: Segmenter, recipe: Recipe, rows: Any, result: dict[str, Any]) -> Page:
+    config, run, data = segmenter.config, result["run"], recipe.data
+    test, baseline, val = result["test"], result["test_baseline"], result["val"]
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    loss = [(r["step"], r["loss"]) for r in records if r["kind"] == "train"]
+    miou = [(r["step"], r["miou"]) for r in records if r["kind"] == "val"]
+    flat = result["val_baseline"]["miou"]
+    parameters = sum(parameter.numel() for parameter in segmenter.parameters())
+    splits = {name: len(open_split(data, name)) for name in ("train", "val", "test")}
+    return Page(
+        headline="FANet on a toy conveyor belt",
+        summary=(
+            f"A small FANet ({parameters / 1e6:.2f} M weights) learned from {splits['train']} procedural"
+            " scenes to find deformable, overlapping and translucent waste in clutter. Everything here was"
+            " made on this machine by fanet demo; the figures say that the parts work together, not how well"
+            " FANet does on ZeroWaste."
+        ),
+        figures=[
+            ("Test mIoU", _percent(test["miou"]), f"all background: {_percent(baseline['miou'])}"),
+            (
+                "Test pixel accuracy",
+                _percent(test["pixel_acc"]),
+                f"all background: {_percent(baseline['pixel_acc'])}",
+            ),
+            ("Validation mIoU", _percent(val["miou"]), f"all background: {_percent(flat)}"),
+            (
+                "Training",
+                f"{result['seconds']:.0f} s",
+                f"{recipe.optim.steps} steps of {recipe.optim.batch_size}",
+            ),
+        ],
+        scenes=[_scene(segmenter, rows[index]) for index in range(0, len(rows), -(-len(rows) // SHOWN))],
+        error_colours=[("missed", MISSED), ("false alarm", FALSE_ALARM), ("wrong class", CONFUSED)],
+        loss=[Curve("each step", "faint", loss), Curve("smoothed", "a", _smooth(loss))],
+        miou=[
+            Curve("FANet", "a", miou),
+            Curve("all background", "dashed", [(0, flat), (recipe.optim.steps, flat)]),
+        ],
+        classes=[
+            ClassRow(*row)
+            for row in zip(config.class_names, config.palette, test["iou"], baseline["iou"], strict=True)
+        ],
+        commands=[
+            (
+                "Segment a picture with this model:",
+                f"fanet predict {run / 'best'} PICTURE --output predictions",
+            ),
+            (
+                "Score it again, with the protocol written beside the figures:",
+                f"fanet evaluate {run / 'best'} --data.root {data.root} --split test",
+            ),
+            (
+                "See what the feature refinement module does (Fig. 6 of the paper):",
+                f"fanet figures {run / 'best'} --images {data.root}/test/data"
+                f" --masks {data.root}/test/sem_seg --output figures",
+            ),
+            ("Check a copy of ZeroWaste-f:", "fanet data check ZEROWASTE"),
+            (
+                "Train as the paper does (needs a GPU and the ImageNet weights; see the README):",
+                "accelerate launch -m fanet train zerowaste_f --data.root ZEROWASTE"
+                " --model.pretrained IMAGENET_FOLDER",
+            ),
+        ],
+        footnote=(
+            f"Test split, {splits['test']} scenes (train {splits['train']}, val {splits['val']}). Protocol:"
+            f" {test['protocol']}. {test['definition']}. Best of the validations by mIoU."
+            f" Seed {recipe.run.seed}. Run folder: {run}"
+        ),
+    )
+
+
+def _scene(segmenter: Segmenter, row: dict[str, Any]) -> Scene:
+    frame, config = load_frame(row), segmenter.config
+    truth, image = load_labels(row, config.num_classes), Image.fromarray(frame)
+    mask = predict(segmenter, image).mask
+    confusion = ConfusionMatrix(config.num_classes)
+    confusion.update(mask, truth)
+
+    def painted(labels: np.ndarray) -> Image.Image:
+        return overlay(image, np.where(labels == 0, 255, labels), config.palette, alpha=0.7)
+
+    return Scene(
+        row["name"],
+        confusion.compute().miou,
+        image,
+        painted(truth),
+        painted(mask),
+        error_map(image, truth, mask),
+    )
+
+
+def _smooth(points: list[tuple[int, float]], share: float = 0.15) -> list[tuple[int, float]]:
+    """Exponential moving average, corrected for its start."""
+    smoothed, total, weight = [], 0.0, 0.0
+    for step, value in points:
+        total = (1 - share) * total + share * value
+        weight = (1 - share) * weight + share
+        smoothed.append((step, total / weight))
+    return smoothed
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def run(options: DemoOptions) -> int:
+    """`fanet demo`: 0, or 1 if the model does not beat the all-background baseline by `MARGIN`."""
+    if options.steps < 0:
+        raise UserError(f"--steps {options.steps}: give a positive number, or 0 for the recipe's")
+    result = demo(options.output, steps=options.steps, seed=options.seed)
+    failed = False
+    for split in ("val", "test"):
+        miou, flat = result[split]["miou"], result[f"{split}_baseline"]["miou"]
+        failed |= miou < flat + MARGIN
+        print(
+            f"{split}: mIoU {_percent(miou)}, pixel accuracy {_percent(result[split]['pixel_acc'])};"
+            f" all background: mIoU {_percent(flat)}, pixel accuracy"
+            f" {_percent(result[f'{split}_baseline']['pixel_acc'])}"
+        )
+    print(f"trained in {result['seconds']:.0f} s; model: {result['run'] / 'best'}")
+    print(f"page: {result['page'].resolve()}")
+    if failed:
+        print(
+            f"failed: mIoU must beat the all-background baseline by {100 * MARGIN:.0f} points on val and test"
+        )
+    return 1 if failed else 0

@@ -1,0 +1,158 @@
+"""Write the network as one file: `torch.export` (.pt2) or ONNX, checked against eager before it is kept.
+
+The exported graph takes normalised pictures (B, 3, height, width) of one fixed size, as the pyramid pooling
+of the head is laid out for it, and gives logits (B, num_classes, ceil(height / 4), ceil(width / 4)).
+Preparing the picture and enlarging the logits stay with the caller; the model's `config.json` is stored
+inside the file for that (mean, std, class names, test scale): in `extra_files` of a .pt2, in the metadata of
+an ONNX model.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fanet.modeling.segmenter import Segmenter
+from fanet.options import ExportOptions
+from fanet.predict import open_segmenter
+from papers_shared.errors import UserError
+from papers_shared.hub import dataclass_to_json
+
+TOLERANCE = 1e-4
+"""Largest difference from eager on a random picture, relative to the largest logit."""
+
+SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    path: Path
+    format: Literal["torch", "onnx"]
+    input_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, ...]
+    difference: float
+    """max |exported - eager| / max |eager|, measured on the written file with a random picture."""
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= TOLERANCE
+
+
+def export(
+    segmenter: Segmenter,
+    output: str | Path,
+    *,
+    format: Literal["auto", "torch", "onnx"] = "auto",
+    height: int = 512,
+    width: int = 928,
+    batch: int = 1,
+) -> ExportReport:
+    """Export the segmenter's main head; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Raises:
+        UserError: unknown suffix, a size below 32, or the onnx extra is missing.
+    """
+    output = Path(output)
+    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
+    if kind is None:
+        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    if min(height, width) < 32 or batch < 1:
+        raise UserError(
+            f"an input of {batch}x3x{height}x{width}: height and width must be 32 or more, batch 1 or more"
+        )
+    reference = copy.deepcopy(segmenter).cpu().eval()
+    reference.auxiliary_head = None
+    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = reference(images).logits
+    model = _Logits(reference.to(memory_format=torch.contiguous_format)).eval()
+    config = json.dumps(dataclass_to_json(segmenter.config))
+    write, read = (_write_torch, _run_torch) if kind == "torch" else (_write_onnx, _run_onnx)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
+        write(model, images, config, written)
+        found = read(written, images)
+        difference = float((found - expected).abs().max() / expected.abs().max())
+        report = ExportReport(output, kind, (batch, 3, height, width), tuple(expected.shape), difference)
+        if report.agrees:
+            written.replace(output)
+    return report
+
+
+class _Logits(nn.Module):
+    """The segmenter with a plain tensor as its output."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.segmenter(images).logits
+
+
+def _write_torch(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
+    with torch.no_grad():
+        program = torch.export.export(model, (images,))
+    torch.export.save(program, path, extra_files={"config.json": config})
+
+
+def _run_torch(path: Path, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.export.load(path).module()(images)
+
+
+def _write_onnx(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX export needs {error.name}: pip install 'fanet[onnx]'") from error
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["config.json"] = config
+    program.save(path, external_data=False)
+
+
+def _run_onnx(path: Path, images: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": images.numpy()})
+    return torch.from_numpy(logits)
+
+
+def run(options: ExportOptions) -> int:
+    """`fanet export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    report = export(
+        open_segmenter(options.model, "cpu"),
+        options.output,
+        format=options.format,
+        height=options.height,
+        width=options.width,
+        batch=options.batch,
+    )
+    shapes = f"{'x'.join(map(str, report.input_shape))} -> {'x'.join(map(str, report.output_shape))}"
+    print(f"{report.format} export {shapes}: max relative difference from eager {report.difference:.2e}")
+    if not report.agrees:
+        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
+        return 1
+    print(f"written: {report.path}")
+    return 0

@@ -1,0 +1,115 @@
+"""The segmentation network: a backbone, the UperNet head, and in training the auxiliary FCN head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fanet.config import ModelConfig
+from fanet.modeling.backbone import create_backbone
+from fanet.modeling.heads import FCNHead, UPerHead
+from papers_shared.errors import UserError
+from papers_shared.hub import PretrainedFolder
+
+if TYPE_CHECKING:
+    from fanet.predict import Segmentation
+
+
+class SegmenterOutput(NamedTuple):
+    """Scores before the softmax."""
+
+    logits: Tensor
+    """(B, num_classes, H/4, W/4), rounded up."""
+    aux_logits: Tensor | None
+    """(B, num_classes, h, w) at the auxiliary stage's size; None outside training."""
+
+
+class Segmenter(nn.Module, PretrainedFolder):
+    """Backbone and heads; built by `from_config` or `from_pretrained`.
+
+    Args:
+        config: What was built: preprocessing and class names are read from it.
+        backbone: Images (B, in_chans, H, W) -> list of four maps, from fine to coarse.
+        decode_head: The four maps -> logits at the size of the first.
+        auxiliary_head: The map of stage `config.auxiliary_stage` -> logits at its size.
+    """
+
+    config: ModelConfig
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        backbone: nn.Module,
+        decode_head: nn.Module,
+        auxiliary_head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.decode_head = decode_head
+        self.auxiliary_head = auxiliary_head
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Segmenter:
+        """A network on fresh weights, or on the backbone weights that `config.pretrained` names.
+
+        The `config` of the network names no start weights: a folder saved from it stands alone.
+
+        Raises:
+            UserError: No class names, or what `fanet.modeling.backbone.create_backbone` refuses.
+        """
+        if not config.class_names:
+            raise UserError("model.class_names is empty: a segmenter needs the names of its classes")
+        backbone = create_backbone(config)
+        levels: Any = backbone.feature_info
+        chans = levels.channels()
+        auxiliary_head = None
+        if config.auxiliary:
+            if not 0 <= config.auxiliary_stage < len(chans):
+                raise UserError(
+                    f"model.auxiliary_stage is {config.auxiliary_stage}: choose 0 to {len(chans) - 1}"
+                )
+            auxiliary_head = FCNHead(
+                chans[config.auxiliary_stage], config.num_classes, config.auxiliary_channels, config.dropout
+            )
+        decode_head = UPerHead(
+            chans, config.num_classes, config.decoder_channels, config.pool_scales, config.dropout
+        )
+        return cls(replace(config, pretrained=""), backbone, decode_head, auxiliary_head)
+
+    def forward_features(self, images: Tensor) -> list[Tensor]:
+        """Images (B, in_chans, H, W), normalised -> the backbone's four maps (B, C, h, w), from fine to coarse."""
+        features = self.backbone(images)
+        if self.backbone.output_fmt == "NHWC":
+            features = [x.permute(0, 3, 1, 2) for x in features]
+        return features
+
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        """Scores of every class at a quarter of the size of the images.
+
+        Args:
+            images: (B, in_chans, H, W) float, normalised with `config.mean` and `config.std`.
+
+        Raises:
+            UserError: A single image in training while batch norm learns.
+        """
+        features = self.forward_features(images)
+        size = [-(-side // 4) for side in images.shape[-2:]]
+        logits = self.decode_head(features)
+        if list(logits.shape[-2:]) != size:
+            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        aux_logits = None
+        if self.training and self.auxiliary_head is not None:
+            aux_logits = self.auxiliary_head(features[self.config.auxiliary_stage])
+        return SegmenterOutput(logits, aux_logits)
+
+    def predict(self, image: Any, **options: Any) -> Segmentation:
+        """The mask of one picture (a path, a PIL image or an RGB array); see `fanet.predict.predict`."""
+        from fanet.predict import predict
+
+        return predict(self, image, **options)

@@ -1,0 +1,326 @@
+"""The training loop, read from top to bottom.
+
+Nothing in it is drawn from a random state that must be saved: the sample order, each sample's augmentation, the
+network's dropout and the learning rate are functions of (seed, step), so a run that is killed and resumed takes
+the same steps as one that is not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import broadcast, gather_object, set_seed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from fanet.config import OptimConfig, Recipe
+from fanet.data import quick_check
+from fanet.schedule import learning_rate
+from fanet.tasks import Batch, make_task
+from papers_shared.dataclass_json import dataclass_to_json, read_dataclass
+from papers_shared.errors import UserError
+from papers_shared.runs import (
+    Progress,
+    RunFolder,
+    SampleOrder,
+    StepBatchSampler,
+    TrainingState,
+    make_accelerator,
+    sample_seed,
+    save_tensors,
+    write_json,
+    writing_folder,
+)
+
+
+def train(recipe: Recipe) -> Path:
+    """Train as the recipe says and return the run folder.
+
+    The folder holds `config.json`, `log.jsonl` (one record per step and per validation), `checkpoints/`, and two
+    model folders for `from_pretrained`: `best/` (by validation score) and `last/`.
+
+    Raises:
+        UserError: a broken data set, an option that does not fit the data or the processes, a run folder of
+            another configuration, a loss that is not finite.
+    """
+    # ---- processes, folder, data
+    optim = recipe.optim
+    _check_trackers(recipe.run.trackers)
+    folder = Path(recipe.run.output or f"runs/{recipe.name}")
+    accelerator = make_accelerator(
+        optim.precision, log_with=list(recipe.run.trackers) or None, project_dir=folder
+    )
+    set_seed(recipe.run.seed)
+    torch.backends.cudnn.benchmark = not recipe.run.deterministic
+    torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
+    with accelerator.main_process_first():
+        quick_check(recipe.data).raise_if_broken(f"fanet data check {recipe.data.root}")
+        task = make_task(recipe)
+    steps, warmup_steps = durations(optim, len(task.samples))
+    run = RunFolder(folder)
+    with accelerator.main_process_first():
+        checkpoint = _open_run(run, recipe, accelerator.is_main_process)
+
+    # ---- network, optimizer, moving average
+    network = task.build()
+    if optim.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if optim.sync_bn:
+        if accelerator.device.type != "cuda":
+            raise UserError("--optim.sync-bn needs GPUs: leave it out on this machine.")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    ema = None
+    if optim.ema > 0:
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)).to(accelerator.device)
+    optimizer = torch.optim.AdamW(parameter_groups(network, optim), lr=optim.lr, betas=optim.betas)
+    model, prepared_optimizer = accelerator.prepare(network, optimizer)
+    state = TrainingState(network, optimizer, ema, accelerator.scaler)
+    start, best = 0, {"score": -math.inf, "step": 0}
+    if checkpoint is not None:
+        saved = state.load(run, checkpoint)
+        start, best = saved["step"], saved["best"]
+        _same_samples(saved["samples"], len(task.samples), checkpoint)
+    if optim.compile:
+        network.compile()
+    evaluated: Any = network if ema is None else ema.module
+
+    # ---- samples in their order
+    sampler = StepBatchSampler(
+        SampleOrder(len(task.samples), recipe.run.seed),
+        start_step=start,
+        total_steps=steps,
+        global_batch=optim.batch_size,
+        accumulation=optim.accumulation,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = DataLoader(
+        task.samples,
+        batch_sampler=sampler,
+        num_workers=recipe.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    batches = iter(loader)
+
+    # ---- steps
+    if recipe.run.trackers:
+        _start_trackers(accelerator, recipe)
+    progress = Progress(steps, start=start) if accelerator.is_main_process else None
+    if progress is not None:
+        run.log({"kind": "start", "step": start, **_where(accelerator)})
+    for step in range(start, steps):
+        began, done = time.perf_counter(), step + 1
+        set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
+        rate = learning_rate(optim, step, steps, warmup_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        _training_mode(model, optim.norm_eval)
+
+        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
+        total = accelerator.reduce(torch.stack([task.count(batch) for batch in micro_batches]).sum(), "sum")
+        total = total.clamp(min=1)
+        parts: dict[str, Tensor] = {}
+        for number, batch in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with nullcontext() if last else accelerator.no_sync(model):
+                losses = task.losses(model, batch, total)
+                # DDP averages the gradients over processes: the factor makes it the sum that `total` divides.
+                accelerator.backward(sum(losses.values()) * accelerator.num_processes)
+            for name, value in losses.items():
+                parts[name] = parts.get(name, 0.0) + value.detach()
+        figures = _sum_over_processes(parts, accelerator)
+        if not math.isfinite(figures["loss"]):
+            _stop_on_bad_loss(run, done, figures, micro_batches, network, accelerator)
+        if optim.clip_grad > 0:
+            figures["grad_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), optim.clip_grad))
+        prepared_optimizer.step()
+        prepared_optimizer.zero_grad()
+        if ema is not None and not accelerator.optimizer_step_was_skipped:
+            ema.update_parameters(network)
+
+        # ---- figures, validation, checkpoint
+        if progress is not None:
+            run.log({"kind": "train", "step": done, **figures, "lr": rate})
+            progress.update(done, loss=figures["loss"], lr=rate)
+        if done % recipe.run.log_every == 0:
+            speed = optim.batch_size / (time.perf_counter() - began)
+            accelerator.log({**figures, "lr": rate, "images_per_second": speed}, step=done)
+        if done % recipe.run.eval_every == 0 or done == steps:
+            broadcast(list(evaluated.buffers()))  # score the batch norm statistics that process 0 saves
+            result = task.validate(evaluated, accelerator)
+            accelerator.log({f"val_{k}": v for k, v in result.items() if isinstance(v, float)}, step=done)
+            if progress is not None:
+                run.log({"kind": "val", "step": done, **result})
+                progress.line(f"step {done}: val {task.score} {100 * result[task.score]:.2f} %")
+            if result[task.score] > best["score"]:
+                best = {"score": result[task.score], "step": done}
+                if accelerator.is_main_process:
+                    evaluated.save_pretrained(run.path / "best")
+        if accelerator.is_main_process:
+            if done == steps:
+                evaluated.save_pretrained(run.path / "last")
+            if done % recipe.run.checkpoint_every == 0 or done == steps:
+                state.save(run, done, recipe.run.keep, best=best, samples=len(task.samples))
+
+    # ---- the end
+    if progress is not None:
+        progress.close()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return run.path
+
+
+def durations(optim: OptimConfig, num_samples: int) -> tuple[int, int]:
+    """(steps, warm-up steps): as given, or from epochs; an epoch's last incomplete batch is rounded off."""
+    if not optim.epochs:
+        return optim.steps, optim.warmup_steps
+    steps = optim.epochs * num_samples // optim.batch_size
+    return steps, optim.warmup_epochs * num_samples // optim.batch_size
+
+
+def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
+    """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
+    trained = [value for value in network.parameters() if value.requires_grad]
+    if optim.decay_norms:
+        return [{"params": trained, "weight_decay": optim.weight_decay}]
+    return [
+        {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _where(accelerator: Accelerator) -> dict[str, Any]:
+    """What a log should say about the machine: figures are compared within one kind of it."""
+    return {
+        "processes": accelerator.num_processes,
+        "device": str(accelerator.device.type),
+        "precision": accelerator.mixed_precision,
+        "torch": torch.__version__,
+    }
+
+
+def _training_mode(model: nn.Module, norm_eval: bool) -> None:
+    model.train()
+    if norm_eval:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+def _to_device(batch: Batch, accelerator: Accelerator, optim: OptimConfig) -> Batch:
+    layout = torch.channels_last if optim.channels_last else torch.contiguous_format
+    moved = {
+        key: value.to(accelerator.device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+    moved["image"] = moved["image"].contiguous(memory_format=layout)
+    return moved
+
+
+def _sum_over_processes(parts: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Each loss of the global batch, and their sum `loss`."""
+    summed = accelerator.reduce(torch.stack(list(parts.values())).double(), "sum").tolist()
+    return {"loss": sum(summed), **dict(zip(parts, summed, strict=True))}
+
+
+def _open_run(run: RunFolder, recipe: Recipe, main_process: bool) -> Path | None:
+    """Make or reopen the run folder; the checkpoint to resume from, if there is one.
+
+    Raises:
+        UserError: the folder holds a run that is not to be resumed, or one of another configuration.
+    """
+    config = run.path / "config.json"
+    if main_process and config.exists():
+        if not recipe.run.resume:
+            raise UserError(
+                f"{run.path} holds a run: choose another --run.output, delete it, or leave it to resume."
+            )
+        changed = _differences(read_dataclass(Recipe, config), recipe)
+        if changed:
+            raise UserError(
+                f"{run.path} was started with other values ({'; '.join(changed)}): "
+                "give them again, or choose another --run.output."
+            )
+    checkpoint = run.latest_checkpoint()
+    if main_process:
+        run.write_json("config.json", dataclass_to_json(recipe))
+        run.truncate_log(int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    return checkpoint
+
+
+def _differences(saved: Recipe, asked: Recipe) -> list[str]:
+    """The options that would change the numbers: all but where things lie, cadences, and how a step is computed."""
+    free = {
+        "model": {"pretrained", "grad_checkpointing"},
+        "data": {"root", "layout", "workers", "cache", "cache_gb"},
+        "optim": {"accumulation", "compile", "channels_last"},
+        "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
+    }
+    changed = []
+    for section in ("model", "data", "loss", "optim", "run"):
+        before, after = asdict(getattr(saved, section)), asdict(getattr(asked, section))
+        changed += [
+            f"{section}.{key} was {before[key]}, is {after[key]}"
+            for key in before
+            if key not in free.get(section, ()) and before[key] != after[key]
+        ]
+    return changed
+
+
+def _same_samples(saved: int, now: int, checkpoint: Path) -> None:
+    if saved != now:
+        raise UserError(
+            f"{checkpoint} was made with {saved} training samples and the data set now has {now}: "
+            "resume with the same data, or choose another --run.output."
+        )
+
+
+def _stop_on_bad_loss(
+    run: RunFolder,
+    step: int,
+    figures: dict[str, float],
+    micro_batches: list[Batch],
+    network: nn.Module,
+    accelerator: Accelerator,
+) -> None:
+    """Save the weights before this step and the names of its samples, then end with one sentence."""
+    names = gather_object([name for batch in micro_batches for name in batch["name"]])
+    folder = run.path / f"stopped-at-step-{step:08d}"
+    if accelerator.is_main_process:
+        with writing_folder(folder) as writing:
+            save_tensors(network.state_dict(), writing / "model.safetensors")
+            losses = {name: str(value) for name, value in figures.items()}
+            write_json(writing / "state.json", {"step": step, "samples": names, "losses": losses})
+    accelerator.wait_for_everyone()
+    raise UserError(
+        f"the loss of step {step} is {figures['loss']} on the samples {', '.join(names)}: nothing was updated. "
+        f"Weights and figures are in {folder}; look at those samples, lower --optim.lr or set --optim.clip-grad."
+    )
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    available = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in available:
+            known = ", ".join(sorted(available)) or "none"
+            raise UserError(f"--run.trackers: '{name}' is unknown or not installed; installed here: {known}.")
+
+
+def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
+    flat = {
+        f"{section}.{key}": value if isinstance(value, int | float | str | bool) else str(value)
+        for section, values in asdict(recipe).items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    }
+    accelerator.init_trackers("fanet", config=flat)

@@ -1,0 +1,97 @@
+"""The figures: which maps they show, how panels are laid out, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fanet.config import ModelConfig
+from fanet.figures import COLOURMAP, frm_features, heat_map, qualitative, run
+from fanet.modeling.blocks import FeatureRefinement
+from fanet.modeling.segmenter import Segmenter
+from fanet.options import FiguresOptions
+from papers_shared.errors import UserError
+
+
+def tiny(**changes: object) -> Segmenter:
+    torch.manual_seed(0)
+    values: dict = {
+        "backbone": "test_fanet",
+        "class_names": ("background", "box", "bag"),
+        "decoder_channels": 8,
+        "auxiliary": False,
+        "test_scale": (128, 64),
+    }
+    return Segmenter.from_config(ModelConfig(**(values | changes))).eval()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    for folder, content in (("images", pixels), ("masks", pixels[..., 0] % 3)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(content).save(tmp_path / folder / "frame.png")
+    return tmp_path
+
+
+def test_frm_features_are_those_of_the_last_block_of_stage_3() -> None:
+    segmenter = tiny()
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    features, high, low, output = frm_features(segmenter, images).values()
+    assert features.shape == high.shape == low.shape == output.shape == (16, 4, 6)
+    frm = next(
+        m for n, m in reversed(list(segmenter.named_modules())) if "stage3" in n and hasattr(m, "smooth")
+    )
+    assert isinstance(frm, FeatureRefinement)
+    smooth = features - high
+    torch.testing.assert_close(smooth[None], frm.smooth(features[None]).detach())
+    torch.testing.assert_close(low, features * smooth)
+    torch.testing.assert_close(output[None], frm(features[None]).detach())
+    assert not frm._forward_hooks
+
+
+def test_heat_map() -> None:
+    values = np.linspace(0, 1, 200).reshape(10, 20)
+    drawn = np.asarray(heat_map(values, (40, 20)))
+    assert drawn.shape == (20, 40, 3)
+    np.testing.assert_allclose(drawn[0, 0], COLOURMAP[0], atol=3)
+    np.testing.assert_allclose(drawn[-1, -1], COLOURMAP[-1], atol=3)
+    assert np.isfinite(np.asarray(heat_map(np.ones((3, 4)), (8, 6)))).all()
+
+
+def test_columns_of_the_panel(scene: Path) -> None:
+    models = {"one": tiny(), "two": tiny(scm=False)}
+    images = [scene / "images/frame.png"] * 2
+    plain = qualitative(models, images, width=50)
+    with_truth = qualitative(models, images, [scene / "masks/frame.png", None], width=50)
+    assert 3 * 50 < plain.width < 4 * 50 <= with_truth.width
+    assert plain.height > 2 * 33
+
+
+def test_verb_writes_both_figures(scene: Path, capsys: pytest.CaptureFixture) -> None:
+    tiny().save_pretrained(scene / "run/best")
+    tiny(frm_high=False, frm_low=False).save_pretrained(scene / "without")
+    models = (str(scene / "without"), str(scene / "run/best"))
+    options = FiguresOptions(
+        models, (str(scene / "images"),), str(scene / "out"), (str(scene / "masks"),), 50, "cpu"
+    )
+    assert run(options) == 0
+    assert sorted(path.name for path in (scene / "out").iterdir()) == ["frm-frame.png", "qualitative.png"]
+    options = FiguresOptions(models[:1], (str(scene / "images"),), str(scene / "plain"), device="cpu")
+    assert run(options) == 0
+    assert [path.name for path in (scene / "plain").iterdir()] == ["qualitative.png"]
+    assert "no FRM maps" in capsys.readouterr().out
+
+
+def test_mistakes(scene: Path) -> None:
+    image = scene / "images/frame.png"
+    with pytest.raises(UserError, match="other classes"):
+        qualitative({"one": tiny(), "two": tiny(class_names=("a", "b"))}, [image])
+    with pytest.raises(UserError, match="no feature refinement"):
+        frm_features(tiny(frm_high=False, frm_low=False), torch.zeros(1, 3, 64, 64))
+    with pytest.raises(UserError, match=r"frame\.png"):
+        qualitative({"one": tiny(class_names=("a", "b"))}, [image], [scene / "masks/frame.png"])

@@ -1,0 +1,145 @@
+"""The segmenter around any backbone, its start weights, its folder and its refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fanet
+from fanet.config import ModelConfig
+from fanet.modeling.segmenter import Segmenter
+from papers_shared.errors import UserError
+
+SMALL = ModelConfig(
+    backbone="test_fanet",
+    class_names=("a", "b", "c"),
+    decoder_channels=8,
+    auxiliary_channels=8,
+    drop_path_rate=0.0,
+)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "test_fanet",
+        "test_convnext",
+        "test_resnet",
+        "resnet18",
+        "swin_tiny_patch4_window7_224",
+        "vit_tiny_patch16_224",
+    ],
+)
+@torch.inference_mode()
+def test_any_backbone(backbone: str) -> None:
+    segmenter = Segmenter.from_config(replace(SMALL, backbone=backbone)).eval()
+    logits, aux_logits = segmenter(torch.zeros(1, 3, 64, 96))
+    assert logits.shape == (1, 3, 16, 24)
+    assert aux_logits is None
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 99), (33, 31)])
+def test_shapes_in_training(size: tuple[int, int]) -> None:
+    segmenter = Segmenter.from_config(replace(SMALL, in_chans=4)).train()
+    output = segmenter(torch.zeros(2, 4, *size))
+    assert output.logits.shape == (2, 3, -(-size[0] // 4), -(-size[1] // 4))
+    assert output.aux_logits.shape[:2] == (2, 3)
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    images, gradients = torch.randn(2, 3, 64, 64), []
+    plain = Segmenter.from_config(replace(SMALL, dropout=0.0)).train()
+    recomputing = Segmenter.from_config(replace(SMALL, dropout=0.0, grad_checkpointing=True)).train()
+    recomputing.load_state_dict(plain.state_dict())
+    for segmenter in (plain, recomputing):
+        segmenter(images).logits.square().mean().backward()
+        gradients.append([p.grad for p in segmenter.backbone.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_head_initialisation() -> None:
+    head = Segmenter.from_config(replace(SMALL, decoder_channels=64)).decode_head
+    classifier, fusion = head.get_submodule("classifier"), head.get_submodule("fusion.conv")
+    assert isinstance(classifier, nn.Conv2d)
+    assert isinstance(fusion, nn.Conv2d)
+    assert classifier.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert fusion.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
+    assert fusion.bias is None
+
+
+def test_folder_keeps_every_weight(tmp_path: Path) -> None:
+    segmenter = Segmenter.from_config(SMALL).eval()
+    segmenter.save_pretrained(tmp_path / "model")
+    opened = fanet.Segmenter.from_pretrained(tmp_path / "model")
+    images = torch.randn(1, 3, 40, 40)
+    assert torch.equal(opened(images).logits, segmenter(images).logits)
+    assert opened.config == segmenter.config
+
+
+@pytest.mark.parametrize("backbone", ["test_fanet", "test_convnext", "vit_tiny_patch16_224"])
+def test_start_weights_from_folders(tmp_path: Path, backbone: str) -> None:
+    """A classifier starts a segmenter, and a segmenter starts another one."""
+    config = replace(SMALL, backbone=backbone)
+    fanet.Classifier.from_config(replace(config, task="classify")).save_pretrained(tmp_path / "classifier")
+    first = Segmenter.from_config(replace(config, pretrained=str(tmp_path / "classifier")))
+    first.save_pretrained(tmp_path / "segmenter")
+    second = Segmenter.from_config(
+        replace(config, pretrained=str(tmp_path / "segmenter"), class_names=("x", "y"))
+    )
+    start = fanet.Classifier.from_pretrained(tmp_path / "classifier").model.state_dict()
+    by_sum = {tuple(tensor.flatten()[:4].tolist()) for tensor in start.values()}
+    for (name, a), b in zip(
+        first.backbone.state_dict().items(), second.backbone.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+        assert tuple(a.flatten()[:4].tolist()) in by_sum, name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "no_such_model"}, "timm knows no model 'no_such_model'"),
+        ({"backbone": "mixer_s16_224"}, "one size only"),
+        ({"backbone": "resnet18", "scm": False}, "only a FANet backbone"),
+        ({"backbone": "vgg11", "drop_path_rate": 0.1}, "drop_path_rate"),
+        ({"class_names": ()}, "class_names is empty"),
+        ({"auxiliary_stage": 4}, "auxiliary_stage"),
+        ({"pretrained": "timm"}, "pretrained"),
+        ({"pretrained": "./nowhere"}, "no folder './nowhere'"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Segmenter.from_config(replace(SMALL, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"backbone": "test_convnext"}, {"frm_low": False}, {"in_chans": 1}])
+def test_start_weights_of_another_network_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    Segmenter.from_config(SMALL).save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=r"model\.pretrained"):
+        Segmenter.from_config(replace(SMALL, pretrained=str(tmp_path / "model"), **change))  # type: ignore[arg-type]
+
+
+def test_one_image_in_training_is_refused_unless_batch_norm_rests() -> None:
+    segmenter = Segmenter.from_config(SMALL).train()
+    with pytest.raises(UserError, match="two images or more"):
+        segmenter(torch.zeros(1, 3, 64, 64))
+    for module in segmenter.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert segmenter(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 3, 16, 16)
+
+
+def test_bare_import_is_light() -> None:
+    code = (
+        "import sys, fanet; heavy = {'torch', 'timm', 'numpy'} & set(sys.modules); assert not heavy, heavy; "
+        "fanet.Segmenter; import timm; assert timm.is_model('fanet_tiny'); fanet.convert.convert_state_dict"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

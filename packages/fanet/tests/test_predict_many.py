@@ -1,0 +1,107 @@
+"""Folders of pictures: names, failures, records, the verb's exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fanet.config import ModelConfig
+from fanet.modeling.segmenter import Segmenter
+from fanet.options import PredictOptions
+from fanet.predict import match_pictures, predict_many, run, unique_names
+from papers_shared.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    config = ModelConfig(
+        backbone="test_fanet",
+        class_names=("background", "box"),
+        decoder_channels=8,
+        auxiliary=False,
+        test_scale=(128, 32),
+    )
+    return Segmenter.from_config(config).eval()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for name in ("a.png", "a.jpg", "b[1].PNG", "deeper/a.png"):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_match_pictures(pictures: Path, capsys: pytest.CaptureFixture) -> None:
+    assert names(match_pictures([str(pictures)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg"]
+    assert "1 files" in capsys.readouterr().err
+    assert names(match_pictures([str(pictures / "b[1].PNG")])) == ["b[1].PNG"]
+    assert len(match_pictures([str(pictures / "**/a.png"), str(pictures / "a.png")])) == 2
+
+
+@pytest.mark.parametrize("given", ["missing.png", "in/*.bmp", "empty"])
+def test_nothing_matches(pictures: Path, given: str) -> None:
+    (pictures.parent / "empty").mkdir()
+    with pytest.raises(UserError, match=given.replace("*", r"\*")):
+        match_pictures([str(pictures / "a.png"), str(pictures.parent / given)])
+
+
+def test_unique_names() -> None:
+    paths = [Path(name) for name in ("x/a.png", "x/A.jpg", "y/a.png", "y/a-2.png", "y/b.tar.png")]
+    assert unique_names(paths) == ["a", "A-2", "a-3", "a-2-2", "b.tar"]
+
+
+def test_a_broken_picture_is_reported_and_the_rest_goes_on(
+    segmenter: Segmenter, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    paths = match_pictures([str(pictures), str(pictures / "deeper")])
+    records = predict_many(segmenter, paths, tmp_path / "out", model="tiny")
+    assert [
+        json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    ] == records
+    failed = [record for record in records if "error" in record]
+    assert [Path(record["file"]).name for record in failed] == ["broken.jpg"]
+    assert "broken.jpg" in capsys.readouterr().err
+    done = [record for record in records if "error" not in record]
+    assert len({record["mask"] for record in done}) == len(done) == 4
+    for record in done:
+        mask = np.asarray(Image.open(tmp_path / "out" / record["mask"]))
+        assert mask.shape == (record["height"], record["width"]) == (40, 60)
+        assert record["shares"]["box"] == pytest.approx((mask == 1).mean())
+        assert (tmp_path / "out" / record["overlay"]).is_file()
+        assert record["model"] == "tiny"
+        assert "128x32" in record["protocol"]
+
+
+def test_results_never_replace_a_picture(segmenter: Segmenter, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "deeper").rename(tmp_path / "masks")
+    with pytest.raises(UserError, match="overwritten"):
+        predict_many(segmenter, match_pictures([str(tmp_path / "masks")]), tmp_path)
+
+
+@pytest.mark.parametrize(("given", "code"), [("a.png", 0), ("*.jpg", 1)])
+def test_exit_codes(
+    segmenter: Segmenter, pictures: Path, tmp_path: Path, given: str, code: int, capsys: pytest.CaptureFixture
+) -> None:
+    segmenter.save_pretrained(tmp_path / "model")
+    options = PredictOptions(
+        model=str(tmp_path / "model"),
+        inputs=(str(pictures / given),),
+        output=str(tmp_path / "out"),
+        tile=32,
+        device="cpu",
+    )
+    assert run(options) == code
+    assert ("1 failed" in capsys.readouterr().out) == bool(code)

@@ -1,0 +1,144 @@
+"""Configuration: frozen dataclasses, and the switches of the paper's ablations.
+
+This module imports no heavy library: `plvl train --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Task = Literal["mask", "center", "offset", "size"]
+BOX_TASKS: tuple[Task, ...] = ("center", "offset", "size")
+
+TABLE_4_LANGUAGE_BLOCKS: dict[str, tuple[int, ...]] = {
+    "13,14,15": (),
+    "3,13,14,15": (2,),
+    "3,6,13,14,15": (2, 5),
+    "3,6,9,13,14,15": (2, 5, 8),
+    "3,6,9,12,13,14,15": (2, 5, 8, 11),
+}
+"""Table 4: the paper's indexes (from 1, the decoder's three layers included) ->
+`ModelConfig.language_blocks`.
+
+The paper lets the number of local blocks rise from 8 to 12 as language leaves the backbone. The authors' code
+keeps blocks 2, 5, 8 and 11 global in every row (the detector's position tables fit nothing else), and so do
+these rows; `local_blocks` gives the paper's reading.
+"""
+
+TABLE_6_HEAD_GROUPS: dict[str, tuple[tuple[Task, ...], ...]] = {
+    "{mask}{center,offset,size}": (("mask",), ("center", "offset", "size")),
+    "{mask,center}{offset,size}": (("mask", "center"), ("offset", "size")),
+}
+"""Table 6: rows -> `ModelConfig.head_groups`. The first row is in no code; its layers keep the widths of the second."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and the preprocessing it was trained with; saved beside the weights as `config.json`.
+
+    The defaults are the network of the paper. Blocks and layers count from 0.
+    """
+
+    rec: bool = True
+    """Build the branches of the box (referring expression comprehension)."""
+    res: bool = True
+    """Build the branch of the mask (referring expression segmentation)."""
+    pretrained: str = ""
+    """Start weights of everything: a PLVL folder or Hub name of the same network; `rec` and `res` may differ."""
+    vision_pretrained: str = ""
+    """Start weights of the backbone's own layers: the folder that `plvl convert` makes of detectron2's ViTDet-B."""
+    text_pretrained: str = ""
+    """Start weights of the language model: a transformers folder or Hub name, such as google-bert/bert-base-uncased."""
+
+    image_size: int = 448
+    """Side of the square pictures in pixels; the network itself takes any multiple of `patch_size`."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from RGB pixels on 0..1."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Divides RGB pixels after the subtraction."""
+    max_tokens: int = 40
+    """Word pieces per sentence with [CLS] and [SEP]: longer sentences are cut, shorter ones padded."""
+
+    in_chans: int = 3
+    patch_size: int = 16
+    embed_dim: int = 768
+    """Width of the backbone."""
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    local_blocks: tuple[int, ...] = (0, 1, 3, 4, 6, 7, 9, 10)
+    """Backbone blocks whose self-attention stays inside windows; the others see the whole picture."""
+    language_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    """Backbone blocks with cross-attention to the sentence (Table 4: `TABLE_4_LANGUAGE_BLOCKS`)."""
+    window_size: int = 14
+    """Side of a local block's windows in tokens: four quarters of a 448 picture."""
+    pos_grid: int = 14
+    """Side in tokens of the absolute position table; resized to each picture's grid."""
+    rel_pos_grid: int = 64
+    """Side in tokens that the relative position tables of global blocks cover; resized to each picture's grid."""
+    cross_heads: int = 8
+    """Heads of the backbone's cross-attention."""
+    adapter_dim: int = 64
+    """Inner width of the language adapter in front of each cross-attention."""
+    cross_dropout: float = 0.1
+    """Dropout on the weights of the backbone's cross-attention."""
+    drop_path_rate: float = 0.1
+    """Stochastic depth of the last backbone block; rises linearly from 0."""
+    hide_text_padding: bool = False
+    """Hide padding tokens from the backbone's cross-attention too; the authors attend to them there."""
+
+    vocab_size: int = 30522
+    text_dim: int = 768
+    text_depth: int = 12
+    text_heads: int = 12
+    text_mlp_dim: int = 3072
+    text_positions: int = 512
+    """Longest sentence that the language model has positions for."""
+    text_dropout: float = 0.1
+
+    decoder: Literal["plvl", "eevg"] = "plvl"
+    """plvl: the paper's last global blocks; eevg: EEVG's decoder with box token and token elimination (Table 7)."""
+    decoder_dim: int = 512
+    decoder_depth: int = 3
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 1024
+    decoder_dropout: float = 0.1
+    elimination: float = 0.015
+    """eevg decoder: tokens whose score (0 to 1 within a picture) is below this leave; 0: none (mixed runs: 0.0015)."""
+    elimination_keep: float = 0.1
+    """eevg decoder, training: share of the leaving tokens that stay all the same, drawn at random."""
+
+    head: Literal["collaborative", "eevg"] = "collaborative"
+    """collaborative: the paper's convolutional head (CMTH); eevg: EEVG's two MLPs (Table 7, eevg decoder only)."""
+    head_dim: int = 256
+    """Width of each group's shared convolution; box branches have half of it."""
+    head_groups: tuple[tuple[Task, ...], ...] = (("mask", "center"), ("offset", "size"))
+    """Branches that share a part of the channels and a first convolution (Table 6: `TABLE_6_HEAD_GROUPS`)."""
+
+    grad_checkpointing: bool = False
+    """Recompute blocks and layers in the backward pass: less memory, more time."""
+
+
+_EEVG = ModelConfig(language_blocks=(), decoder="eevg", head="eevg", decoder_dim=768, head_dim=384)
+TABLE_7_MODELS: dict[str, ModelConfig] = {
+    "EEVG": _EEVG,
+    "EEVG w. CMTH": replace(_EEVG, head="collaborative"),
+    "EEVG w. PLVL": replace(_EEVG, language_blocks=ModelConfig.language_blocks),
+    "EEVG w. PLVL & CMTH": replace(_EEVG, language_blocks=ModelConfig.language_blocks, head="collaborative"),
+}
+"""Table 7. What the paper leaves open is chosen in `plvl.modeling.eevg`."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and form of the loss (Section 3.4)."""
+
+    form: Literal["sound", "official"] = "sound"
+    """official: the authors' code, with its sigmoid taken twice in the mask's focal loss and no positive cell
+    for a centre that rounds off the map; sound: both mended, see `plvl.losses`.
+    """
+    det_weight: float = 0.1
+    """Weight of GIoU + L1 + centre focal (eq. 7); the authors' mixed runs use 0.5 (boxes only) and 0.05."""
+    seg_weight: float = 1.0
+    """Weight of mask focal + dice (eq. 7)."""

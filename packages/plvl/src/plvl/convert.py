@@ -1,0 +1,248 @@
+"""Other people's checkpoints in: PLVL's, EEVG's, detectron2's ViTDet and BERT, as folders of ours.
+
+Strict: a name that has no place here, a name of ours that stays without a value and a tensor of another shape are
+each an error. What those files hold beside the network (layers that are never used, the detector's heads, BERT's
+pre-training heads) is recognised by name and dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from papers_shared.doctor import Report
+from papers_shared.errors import UserError
+from papers_shared.runs.atomic import writing_folder
+from plvl.checkpoints import BERT_VOCABULARY, load_official, read_bert_extras
+from plvl.config import ModelConfig
+from plvl.modeling.backbone import LanguageGuidedViT
+from plvl.modeling.language import create_bert
+from plvl.modeling.plvl import PLVL
+from plvl.names import canonical_names, our_name, unused_names
+
+BERT_HEAD_WIDTH = 64
+BERT_FILES = {"config.json", "model.safetensors", *BERT_VOCABULARY}
+"""What a converted BERT consists of."""
+
+
+def convert(source: Path | str, output: Path | str) -> Report:
+    """Write the checkpoint `source` as the folder `output`.
+
+    PLVL and EEVG become a `plvl.PLVL` folder; detectron2's ViTDet becomes the folder that
+    `--model.vision_pretrained` takes; BERT becomes a transformers folder (without pooler and heads, with its
+    `vocab.txt` where the source has one) that `--model.text_pretrained` takes.
+
+    Args:
+        source: A torch or safetensors file, detectron2's `.pkl`, a transformers folder, or the `.tar.gz`
+            archive of pytorch_pretrained_bert.
+        output: A folder that is new, empty or an earlier conversion.
+
+    Returns:
+        What was read, dropped and written, as notes.
+
+    Raises:
+        UserError: The source cannot be read, holds other Python objects, or does not fit name by name.
+    """
+    official = load_official(source)
+    try:
+        tensors = convert_state_dict(official)
+        config = config_of(tensors)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    roots = {name.partition(".")[0] for name in tensors}
+    if roots == {"language"}:
+        written = _write_bert(source, Path(output), tensors, config)
+    else:
+        model = PLVL.from_config(config) if "head" in roots else LanguageGuidedViT.from_config(config)
+        prefix = "" if "head" in roots else "backbone."
+        model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+        model.save_pretrained(output)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        written = f"plvl.{type(model).__name__} with {parameters:,} parameters written"
+    report = Report()
+    dropped = dropped_names(official)
+    report.add("note", source, f"{len(official):,} entries read, {len(official) - len(dropped):,} placed")
+    for name in dropped:
+        report.add("note", name, "dropped: the network never uses it")
+    report.add("note", output, written)
+    return report
+
+
+def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official entries under the names of `plvl.PLVL`.
+
+    A detector gives the entries of `backbone.` only, without guides; BERT those of `language.` only. A
+    `module.` prefix is taken off, and packed projections of queries, keys and values are taken apart.
+
+    Raises:
+        UserError: Names without a place here, names of ours without a value, tensors of another shape.
+    """
+    names = canonical_names(official)
+    unused = set(unused_names(names.values()))
+    tensors: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    unknown = []
+    for name, tensor in official.items():
+        if names[name] in unused:
+            continue
+        ours = our_name(names[name])
+        if ours is None:
+            unknown.append(name)
+        else:
+            parts = _unpacked(ours, tensor)
+            tensors.update(parts)
+            origin.update(dict.fromkeys(parts, name))
+    _check(tensors, unknown, origin)
+    return tensors
+
+
+def dropped_names(official: Iterable[str]) -> list[str]:
+    """Names in `official` that `convert_state_dict` leaves out because no forward pass needs them."""
+    names = canonical_names(official)
+    unused = set(unused_names(names.values()))
+    return [name for name, canonical in names.items() if canonical in unused]
+
+
+def config_of(tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """The configuration whose network has these tensors, named as `convert_state_dict` names them.
+
+    Sizes are read from shapes; numbers of heads that no shape tells are the default, BERT's are 64 wide.
+    """
+    shape = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    config = replace(ModelConfig(), language_blocks=_indices(tensors, r"backbone\.blocks\.(\d+)\.guide\."))
+    if {"backbone.patch_embed.weight", "backbone.blocks.0.attn.rel_pos_h"} <= shape.keys():
+        config = _vision_sizes(config, shape)
+    if "language.embeddings.word_embeddings.weight" in shape:
+        config = _text_sizes(config, shape)
+    if "decoder.vision_proj.weight" in shape:
+        config = replace(
+            config,
+            decoder_dim=shape["decoder.vision_proj.weight"][0],
+            decoder_depth=_count(tensors, r"decoder\.layers\.(\d+)\."),
+            decoder_mlp_dim=shape.get("decoder.layers.0.fc1.weight", (config.decoder_mlp_dim,))[0],
+        )
+    if "decoder.box_token" in shape:
+        side = round((shape.get("decoder.positions", (1,))[0] - 1) ** 0.5)
+        config = replace(
+            config,
+            decoder="eevg",
+            head="eevg",
+            image_size=side * config.patch_size,
+            max_tokens=shape.get("decoder.text_positions", (config.max_tokens,))[0],
+        )
+    elif "head.stems.0.conv.weight" in shape:
+        config = replace(config, head_dim=shape["head.stems.0.conv.weight"][0])
+    return config
+
+
+def _vision_sizes(config: ModelConfig, shape: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    dim, chans, patch = shape["backbone.patch_embed.weight"][:3]
+    tables = {
+        index: shape.get(f"backbone.blocks.{index}.attn.rel_pos_h", (0, dim))
+        for index in range(_count(shape, r"backbone\.blocks\.(\d+)\."))
+    }
+    rows = sorted({table[0] for table in tables.values()})
+    window, whole = (rows[0] + 1) // 2, (rows[-1] + 1) // 2
+    adapters = [size[0] for name, size in shape.items() if name.endswith("guide.adapter.down.weight")]
+    return replace(
+        config,
+        in_chans=chans,
+        patch_size=patch,
+        embed_dim=dim,
+        depth=len(tables),
+        num_heads=dim // tables[0][1],
+        mlp_ratio=shape.get("backbone.blocks.0.mlp.fc1.weight", (config.mlp_ratio * dim,))[0] / dim,
+        window_size=window,
+        rel_pos_grid=whole,
+        local_blocks=tuple(index for index, table in tables.items() if table[0] == rows[0] < rows[-1]),
+        pos_grid=round((shape.get("backbone.pos_embed", (1, 1))[1] - 1) ** 0.5),
+        adapter_dim=adapters[0] if adapters else config.adapter_dim,
+    )
+
+
+def _text_sizes(config: ModelConfig, shape: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    vocabulary, dim = shape["language.embeddings.word_embeddings.weight"]
+    hidden = shape.get("language.encoder.layer.0.intermediate.dense.weight", (config.text_mlp_dim,))
+    positions = shape.get("language.embeddings.position_embeddings.weight", (config.text_positions,))
+    return replace(
+        config,
+        vocab_size=vocabulary,
+        text_dim=dim,
+        text_depth=_count(shape, r"language\.encoder\.layer\.(\d+)\."),
+        text_heads=1 if dim % BERT_HEAD_WIDTH else dim // BERT_HEAD_WIDTH,
+        text_mlp_dim=hidden[0],
+        text_positions=positions[0],
+    )
+
+
+def _unpacked(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A packed projection as three entries; anything else as it is."""
+    place, _, kind = name.rpartition(".in_proj_")
+    if not place:
+        return {name: tensor}
+    return {f"{place}.{part}.{kind}": third for part, third in zip("qkv", tensor.chunk(3), strict=True)}
+
+
+def _check(tensors: dict[str, Tensor], unknown: list[str], origin: Mapping[str, str]) -> None:
+    with torch.device("meta"):
+        expected = _expected(tensors)
+    for name in expected:
+        if name.endswith(".num_batches_tracked") and name not in tensors:
+            tensors[name] = torch.zeros((), dtype=torch.long)
+    problems = {
+        "names without a place in PLVL": unknown + [origin[name] for name in tensors if name not in expected],
+        "names of PLVL without a value": [name for name in expected if name not in tensors],
+        "tensors of another shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ],
+    }
+    if any(problems.values()):
+        lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names]
+        raise UserError("neither PLVL, EEVG, ViTDet nor BERT; " + "; ".join(lists))
+
+
+def _expected(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the part of PLVL that the tensors are of."""
+    roots = {name.partition(".")[0] for name in tensors}
+    config = config_of(tensors)
+    parts: dict[str, nn.Module] = {}
+    if not roots & {"decoder", "head"}:
+        if "backbone" in roots:
+            parts["backbone."] = LanguageGuidedViT.from_config(config)
+        if "language" in roots:
+            parts["language."] = create_bert(config)
+    else:
+        parts[""] = PLVL.from_config(config)
+    return {prefix + name: t for prefix, part in parts.items() for name, t in part.state_dict().items()}
+
+
+def _indices(tensors: Mapping[str, Any], pattern: str) -> tuple[int, ...]:
+    return tuple(sorted({int(found[1]) for name in tensors if (found := re.match(pattern, name))}))
+
+
+def _count(tensors: Mapping[str, Any], pattern: str) -> int:
+    return max((-1, *_indices(tensors, pattern))) + 1
+
+
+def _write_bert(source: Path | str, output: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> str:
+    heads, files = read_bert_extras(source)
+    bert = create_bert(replace(config, text_heads=heads or config.text_heads))
+    bert.load_state_dict({name.removeprefix("language."): tensor for name, tensor in tensors.items()})
+    others = {path.name for path in output.iterdir()} - BERT_FILES if output.is_dir() else set()
+    if others:
+        raise UserError(
+            f"{output} holds other files ({', '.join(sorted(others))}) and would be replaced: name a new folder"
+        )
+    with writing_folder(output) as partial:
+        bert.save_pretrained(partial)
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+    return f"transformers.BertModel with {sum(p.numel() for p in bert.parameters()):,} parameters written"

@@ -1,0 +1,165 @@
+"""The loss (Section 3.4, eq. 6 and 7): GIoU + L1 + centre focal for the box, focal + dice for the mask.
+
+Two forms, chosen by `LossConfig.form`, share GIoU, L1, dice and the gaussian target. They differ in three
+things:
+
+- A centre that rounds to the cell behind the last (at or beyond (n - 0.5) / n). official: no positive cell
+  for that sample, and the centre loss of a batch without any is not divided. sound: the last cell.
+- Centre focal. official: from the probability, clamped to [1e-4, 1 - 1e-4], and log(1 - p + 1e-5) for the
+  other cells. sound: from the logit, without either margin.
+- Mask focal. official: the cross-entropy takes the probability for a logit, so that the sigmoid is taken
+  twice. sound: the focal loss of the logit.
+
+Every function computes in float32 or wider, whatever autocast gives it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_shared.losses import box_l1_giou_loss, dice_loss, sigmoid_focal_loss
+from plvl.config import LossConfig
+from plvl.modeling.head import HeadOutput, wide
+
+Form = Literal["sound", "official"]
+
+RADIUS_OVERLAP = 0.7
+"""A corner shifted by the radius still gives a box of this IoU (CornerNet)."""
+PROBABILITY_MARGIN = 1e-4
+LOG_MARGIN = 1e-5
+
+
+class LossTerms(NamedTuple):
+    """Unweighted terms, and their weighted total; None for a task that was not predicted."""
+
+    total: Tensor
+    giou: Tensor | None
+    l1: Tensor | None
+    center_focal: Tensor | None
+    mask_focal: Tensor | None
+    dice: Tensor | None
+
+
+def grounding_loss(
+    output: HeadOutput, boxes: Tensor | None, masks: Tensor | None, config: LossConfig | None = None
+) -> LossTerms:
+    """det_weight * (GIoU + L1 + centre focal) + seg_weight * (mask focal + dice), eq. 7.
+
+    Args:
+        output: Of `PLVL`; a task without a prediction has no terms, and its target may be None.
+        boxes: (B, 4) true cxcywh as fractions of the picture.
+        masks: (B, H, W) or (B, 1, H, W), 0 or 1.
+        config: Weights and form; None: the defaults.
+    """
+    config = config or LossConfig()
+    giou = l1 = center = focal = dice = None
+    total = torch.zeros((), device=next(x.device for x in output if x is not None))
+    if output.boxes is not None:
+        assert boxes is not None, "a network with a box branch needs boxes"
+        l1, giou = box_l1_giou_loss(output.boxes.float(), boxes.float())
+        det = giou + l1
+        if output.score_logits is not None:
+            H, W = output.score_logits.shape[-2:]
+            target = center_target(boxes, (H, W), form=config.form)
+            center = center_focal_loss(output.score_logits, target, form=config.form)
+            det = det + center
+        total = total + config.det_weight * det
+    if output.mask_logits is not None:
+        assert masks is not None, "a network with a mask branch needs masks"
+        masks = masks.reshape(output.mask_logits.shape)
+        focal = mask_focal_loss(output.mask_logits, masks, form=config.form)
+        dice = dice_loss(wide(output.mask_logits).sigmoid(), masks)
+        total = total + config.seg_weight * (focal + dice)
+    return LossTerms(total, giou, l1, center, focal, dice)
+
+
+def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound") -> Tensor:
+    """The map that the centre branch learns: 1 at the centre's cell, a gaussian around it, 0 elsewhere.
+
+    The cell is the centre in cells, rounded half to even. The gaussian has sigma (2 r + 1) / 6 and is cut off
+    at the radius r, which comes from the box in cells (`gaussian_radius`, cut to an integer).
+
+    Args:
+        boxes: (B, 4) cxcywh as fractions of the picture.
+        size: Rows and columns of the map.
+        form: sound: a centre behind the last cell is moved there; official: it leaves no 1 on the map.
+
+    Returns:
+        (B, 1, rows, columns) float32.
+    """
+    H, W = size
+    boxes = boxes.float()
+    cells = boxes.new_tensor([W, H])
+    center = (boxes[:, :2] * cells).round()
+    if form == "sound":
+        center = torch.minimum(center.clamp(min=0), cells - 1)
+    radius = gaussian_radius(boxes[:, 2:] * cells).floor().clamp(min=0)[:, None, None]
+    sigma = (2 * radius + 1) / 6
+    dx = (torch.arange(W, device=boxes.device) - center[:, :1])[:, None, :]
+    dy = (torch.arange(H, device=boxes.device) - center[:, 1:])[:, :, None]
+    bell = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+    inside = (dx.abs() <= radius) & (dy.abs() <= radius)
+    return torch.where(inside, bell, 0.0)[:, None]
+
+
+def gaussian_radius(sides: Tensor, overlap: float = RADIUS_OVERLAP) -> Tensor:
+    """CornerNet's radius for boxes with `sides` (B, 2) in cells: the smallest of its three cases, (B,).
+
+    As in CornerNet's first code and everything descended from it, the authors' included, each root is
+    (b + sqrt(b^2 - 4 a c)) / 2, whatever a is; kept in both forms.
+    """
+    w, h = sides.unbind(1)
+    total, area = w + h, w * h
+    cases = (
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, (1 - overlap) * area),
+        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
+    )
+    roots = [(b + (b**2 - 4 * a * c).clamp(min=0).sqrt()) / 2 for a, b, c in cases]
+    return torch.stack(roots).amin(dim=0)
+
+
+def center_focal_loss(logits: Tensor, target: Tensor, *, form: Form = "sound") -> Tensor:
+    """Focal loss with a softened background (CornerNet, eq. 1), summed and divided by the number of centres.
+
+    -(1 - p)^2 log p where the target t is 1, -(1 - t)^4 p^2 log(1 - p) elsewhere.
+
+    Args:
+        logits: (B, 1, H, W).
+        target: (B, 1, H, W) from `center_target`.
+        form: See the table at the head of the module.
+    """
+    logits = wide(logits)
+    if form == "official":
+        p = logits.sigmoid().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+        log_p, log_rest = p.log(), (1 - p + LOG_MARGIN).log()
+    else:
+        p, log_p, log_rest = logits.sigmoid(), F.logsigmoid(logits), F.logsigmoid(-logits)
+    positive = target == 1
+    loss = torch.where(positive, (1 - p) ** 2 * log_p, (1 - target) ** 4 * p**2 * log_rest)
+    return -loss.sum() / positive.sum().clamp(min=1)
+
+
+def mask_focal_loss(logits: Tensor, targets: Tensor, *, form: Form = "sound") -> Tensor:
+    """Focal loss of the mask, alpha 0.25 and gamma 2, mean over pixels and samples.
+
+    The official form hands the probability p to a cross-entropy that expects a logit, so that the sigmoid is
+    taken twice there, while the factor (1 - p_t)^2 uses p itself (inherited from EEVG).
+
+    Args:
+        logits: (B, 1, H, W).
+        targets: 0 or 1, of the same shape.
+        form: official or sound.
+    """
+    logits = wide(logits)
+    if form == "sound":
+        return sigmoid_focal_loss(logits, targets)
+    targets = targets.to(logits.dtype)
+    p = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(p, targets, reduction="none")
+    missed = p * (1 - targets) + (1 - p) * targets
+    return ((0.25 * targets + 0.75 * (1 - targets)) * missed**2 * entropy).mean()

@@ -1,0 +1,128 @@
+"""The two attentions of the network, both through `scaled_dot_product_attention`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """Self-attention of a ViTDet block with decomposed relative positions (Li et al., "Exploring Plain Vision
+    Transformer Backbones for Object Detection"; MViTv2, eq. 4).
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Heads of width `dim / num_heads`.
+        table_grid: Side in tokens that the two position tables cover.
+        window_size: Side in tokens of the windows that attention stays inside; 0: the whole picture. Where it
+            does not divide the grid, zero tokens fill up the bottom and the right, as in detectron2.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, table_grid: int, window_size: int = 0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_grid - 1, dim // num_heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_grid - 1, dim // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normed tokens (B, H, W, C) -> (B, H, W, C), before the residual sum."""
+        H, W = x.shape[1:3]
+        wh, ww = (self.window_size, self.window_size) if self.window_size else (H, W)
+        down, right = -H % wh, -W % ww
+        if down or right:
+            x = F.pad(x, (0, 0, 0, right, 0, down))
+        q, k, v = rearrange(
+            self.qkv(x),
+            "b (nh wh) (nw ww) (three heads d) -> three (b nh nw) heads (wh ww) d",
+            wh=wh,
+            ww=ww,
+            three=3,
+            heads=self.num_heads,
+        ).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position_bias(q, wh, ww))
+        x = rearrange(
+            x,
+            "(b nh nw) heads (wh ww) d -> b (nh wh) (nw ww) (heads d)",
+            nh=(H + down) // wh,
+            nw=(W + right) // ww,
+            wh=wh,
+        )
+        return self.proj(x[:, :H, :W])
+
+    def position_bias(self, q: Tensor, height: int, width: int) -> Tensor:
+        """What relative positions add to the logits: the unscaled queries (B, heads, L, d) against the two
+        tables.
+
+        Returns:
+            (B, heads, L, L) in the type of the queries, L = height * width row by row.
+        """
+        q = q.unflatten(2, (height, width))
+        rows = relative_rows(self.rel_pos_h, height).to(q.dtype)
+        columns = relative_rows(self.rel_pos_w, width).to(q.dtype)
+        by_height = torch.einsum("bnywd,ykd->bnywk", q, rows).contiguous()
+        by_width = torch.einsum("bnywd,wkd->bnywk", q, columns).contiguous()
+        return (by_height[..., :, None] + by_width[..., None, :]).flatten(4, 5).flatten(2, 3)
+
+
+def relative_rows(table: Tensor, size: int) -> Tensor:
+    """The rows of a relative position table for every query and key of a side of `size` tokens.
+
+    A table built for another side is resized linearly. Row `query - key + size - 1` belongs to a pair.
+
+    Returns:
+        (size queries, size keys, d).
+    """
+    if len(table) != 2 * size - 1:
+        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear", align_corners=False)[0].T
+    places = torch.arange(size, device=table.device)
+    return table[places[:, None] - places[None, :] + size - 1]
+
+
+class Attention(nn.Module):
+    """Multi-head attention between two rows of tokens, scaled by 1 / sqrt(head width).
+
+    Args:
+        dim: Width of the queries and of the result.
+        num_heads: Heads of width `dim / num_heads`.
+        context_dim: Width of keys and values; None: `dim`.
+        dropout: Dropout on the attention weights.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, *, context_dim: int | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        context_dim = dim if context_dim is None else context_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(context_dim, dim)
+        self.v = nn.Linear(context_dim, dim)
+        self.proj = nn.Linear(dim, dim)
+        for linear in (self.q, self.k, self.v):
+            # one Xavier matrix of three stacked parts, as torch.nn.MultiheadAttention has it
+            nn.init.xavier_uniform_(linear.weight, gain=2**-0.5)
+            nn.init.zeros_(linear.bias)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Queries (B, N, dim), keys and values (B, M, context_dim) -> (B, N, dim).
+
+        Args:
+            key_mask: (B, M) bool, True where a key may be seen; None: everywhere.
+        """
+        q, k, v = self.split(self.q(query)), self.split(self.k(key)), self.split(self.v(value))
+        mask = None if key_mask is None else key_mask[:, None, None, :]
+        x = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, dim) -> (B, heads, N, dim / heads)."""
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)

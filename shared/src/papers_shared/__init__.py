@@ -1,0 +1,1 @@
+"""The thin floor under the three packages: losses, metrics, pictures, run folders, model folders."""

@@ -1,0 +1,219 @@
+"""A trained model as one folder, here or on the Hugging Face Hub: safetensors, config.json and a card."""
+
+from __future__ import annotations
+
+import tempfile
+import typing
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json, read_json
+from papers_shared.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["PretrainedFolder", "dataclass_from_json", "dataclass_to_json", "read_json"]
+
+FORMAT = 1
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+Self = TypeVar("Self", bound="PretrainedFolder")
+
+
+class PretrainedFolder:
+    """Mixin for an `nn.Module` that is saved to and opened from a self-contained folder.
+
+    The class sets `self.config`, a frozen dataclass, and gives a class method `from_config(config:
+    ConfigClass)` that builds the same network from it without any download: the annotation of its argument
+    names the dataclass to read.
+    """
+
+    config: Any
+
+    @classmethod
+    def from_config(cls: type[Self], config: Any) -> Self:
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the folder, replacing an earlier model folder in one step.
+
+        Raises:
+            UserError: The folder exists and holds anything but a model.
+        """
+        from papers_shared.runs.atomic import write_json, writing_folder
+        from papers_shared.runs.tensors import save_tensors
+
+        folder = Path(folder)
+        if folder.is_dir():
+            others = sorted({path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD})
+            if others:
+                raise UserError(
+                    f"{folder} holds other files ({_short(others)}) and would be replaced: name a new folder"
+                )
+        with writing_folder(folder) as partial:
+            tensors = self.state_dict()  # type: ignore[attr-defined]
+            compiled = "_orig_mod."  # the prefix that `torch.compile` gives to the modules it wraps
+            save_tensors({name.replace(compiled, ""): tensors[name] for name in tensors}, partial / WEIGHTS)
+            write_json(partial / CONFIG, self._description())
+            (partial / CARD).write_text(self.model_card())
+        return folder
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        folder_or_repo: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Open a model folder, or a Hub repository (`owner/name`), in evaluation mode.
+
+        Args:
+            folder_or_repo: An existing folder is opened without any network access.
+            revision: Branch, tag or commit of a Hub repository.
+
+        Raises:
+            UserError: There is no such folder or repository, it holds another class, its configuration has
+            a key that
+                is not known here, or its tensors are not exactly those of the network.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = _local_folder(folder_or_repo, revision)
+        config = cls._read_config(folder)
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"{folder} has no {WEIGHTS}: it is not a complete model folder")
+        try:
+            tensors = load_file(folder / WEIGHTS)
+        except SafetensorError as problem:
+            raise UserError(
+                f"{folder / WEIGHTS} cannot be read ({problem}): copy or download it again"
+            ) from None
+        model = cls.from_config(config)
+        _load_exactly(model, tensors, folder / WEIGHTS)
+        model.to(device)  # type: ignore[attr-defined]
+        model.eval()  # type: ignore[attr-defined]
+        return model
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Upload the model folder to the Hub repository `repo_id`, made when missing; returns its address."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary, "model"))
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+            )
+        return str(commit.commit_url)
+
+    def model_card(self) -> str:
+        """Text of the folder's README.md."""
+        package, name = _class_name(type(self)).rsplit(".", 1)
+        return (
+            f"---\nlibrary_name: {package}\ntags:\n- {package}\n---\n\n# {name}\n\n"
+            f"A model of the Python package `{package}`.\n\n"
+            f"```python\nfrom {package} import {name}\n\n"
+            f'model = {name}.from_pretrained("PATH OR REPOSITORY")\n```\n'
+        )
+
+    def _description(self) -> dict[str, Any]:
+        name = _class_name(type(self))
+        versions = {}
+        for package in (name.partition(".")[0], "papers-shared", "torch"):
+            try:
+                versions[package] = version(package)
+            except PackageNotFoundError:
+                continue
+        return {
+            "format": FORMAT,
+            "class": name,
+            "config": dataclass_to_json(self.config),
+            "versions": versions,
+        }
+
+    @classmethod
+    def _read_config(cls, folder: Path) -> Any:
+        path = folder / CONFIG
+        if not path.is_file():
+            raise UserError(f"{folder} has no {CONFIG}: it is not a model folder{_hint(folder)}")
+        description = read_json(path)
+        if not isinstance(description, dict) or not {"class", "config", "format"} <= description.keys():
+            raise UserError(f"{path} does not describe a model{_hint(folder)}")
+        if description["format"] != FORMAT:
+            raise UserError(
+                f"{path} has format {description['format']!r}, known is {FORMAT}: update the package"
+            )
+        if description["class"] != _class_name(cls):
+            raise UserError(f"{folder} holds a {description['class']}, not a {_class_name(cls)}")
+        config_class = typing.get_type_hints(cls.from_config)["config"]
+        return dataclass_from_json(config_class, description["config"], f"{path}: config")
+
+
+def _class_name(cls: type) -> str:
+    """Package and class name: old folders stay readable when a class moves inside its package."""
+    return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+
+
+def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
+    differing = [
+        f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if tensors[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{what}: {_short(names)}"
+        for what, names in (
+            ("missing", sorted(own.keys() - tensors.keys())),
+            ("unexpected", sorted(tensors.keys() - own.keys())),
+            ("of another shape", differing),
+        )
+        if names
+    ]
+    if problems:
+        raise UserError(f"{path} does not fit the network of its configuration; {'; '.join(problems)}")
+    model.load_state_dict(tensors)
+
+
+def _local_folder(folder_or_repo: str | Path, revision: str | None) -> Path:
+    """The folder itself, or the downloaded snapshot of the repository."""
+    folder = Path(folder_or_repo).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"{folder} is a file: name the model folder that holds {WEIGHTS} and {CONFIG}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(
+            snapshot_download(str(folder_or_repo), revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD])
+        )
+    except (OSError, HFValidationError) as problem:
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise UserError(
+            f"{folder_or_repo} is not a folder here, and not to be had from the Hugging Face Hub ({reason})"
+        ) from problem
+
+
+def _hint(folder: Path) -> str:
+    found = [name for name in ("best", "last") if (folder / name / CONFIG).is_file()]
+    return f"; did you mean {folder / found[0]}?" if found else ""
+
+
+def _short(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")

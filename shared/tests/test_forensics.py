@@ -1,0 +1,94 @@
+"""Forensics scores against the released programs' figures and scikit-learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from papers_shared.errors import UserError
+from papers_shared.metrics import ForensicsMetrics, roc_auc
+
+GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("forensics.json").read_text())
+MAPS = load_file(Path(__file__).with_name("golden") / "forensics.safetensors")
+
+
+def accumulate(images: list[int]) -> ForensicsMetrics:
+    metrics, level = ForensicsMetrics(), GOLDEN["image_level"]
+    for i in images:
+        metrics.update(
+            f"{i:02d}",
+            label=level["labels"][i],
+            score=level["scores"][i],
+            pixel_map=MAPS[f"pred{i:02d}"],
+            mask=MAPS[f"mask{i:02d}"],
+        )
+    return metrics
+
+
+def test_golden_counts() -> None:
+    metrics = accumulate(list(range(12)))
+    for golden, row in zip(GOLDEN["per_image"], metrics.rows.values(), strict=True):
+        assert (row.tp, row.fp, row.fn) == (golden["tp"], golden["fp"], golden["fn"])
+        assert row.best_f1 == pytest.approx(golden["best_threshold_f1_nonzero"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "golden", "tolerance"),
+    [
+        ("p_f1", "recommended_P_F1", 1e-12),
+        ("mvss_net", "mvss_net_all_manipulated", 1e-12),
+        ("wscl", "wscl_without_image_7", 1e-12),
+        ("imdlbenco_every_image", "imdlbenco_every_image", 1e-7),  # computed in float32 there
+        ("imdlbenco_manipulated_only", "imdlbenco_manipulated_only", 1e-7),
+        ("imdlbenco_masked", "imdlbenco_clean_manipulated", 1e-7),
+        ("pooled_over_pixels", "pooled_over_pixels", 1e-12),
+        ("best_threshold_per_image", "best_threshold_per_image", 1e-12),
+        ("best_threshold_per_dataset", "best_threshold_per_dataset", 1e-12),
+    ],
+)
+def test_golden_pixel_scores(ours: str, golden: str, tolerance: float) -> None:
+    value = GOLDEN["pixel_f1"][golden]
+    value = value["value"] if isinstance(value, dict) else value
+    scores = accumulate(list(range(12))).compute()
+    assert scores.pixel[ours] == pytest.approx(value, abs=tolerance)
+    assert ours in scores.definition
+
+
+def test_golden_image_scores() -> None:
+    scores, golden = accumulate(list(range(12))).compute(), GOLDEN["image_level"]
+    assert scores.i_auc == golden["I_AUC"]["value"]
+    assert scores.accuracy == pytest.approx(golden["accuracy"], abs=1e-7)
+    assert scores.sensitivity == pytest.approx(golden["sensitivity"], abs=1e-12)
+    assert scores.specificity == pytest.approx(golden["specificity"], abs=1e-12)
+    assert scores.image_f1 == pytest.approx(golden["image_f1_standard"], abs=1e-12)
+    assert scores.image_f1_wscl == pytest.approx(golden["image_f1_mvss_and_wscl"]["value"], abs=1e-12)
+    assert scores.combined_f1_wscl == pytest.approx(golden["combined_f1_wscl"]["value"], abs=1e-12)
+
+
+def test_ranks_merge_to_the_same_figures() -> None:
+    one, two = accumulate([7, 1, 2, 3, 4, 5, 11]), accumulate([0, 6, 7, 8, 9, 10])
+    one.merge(two)
+    assert one.compute() == accumulate(list(range(12))).compute()
+
+
+def test_one_class_has_no_auc() -> None:
+    scores = accumulate([8, 9]).compute()
+    assert scores.i_auc is scores.p_f1 is scores.sensitivity is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_agrees_with_scikit_learn(seed: int) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(0, 9, 60) / 8, rng.integers(0, 2, 60)
+    assert roc_auc(scores, labels) == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_a_mask_of_zeros_and_ones_is_refused() -> None:
+    ones = np.ones((2, 2), np.uint8)
+    with pytest.raises(UserError, match="boolean"):
+        ForensicsMetrics().update("a", label=1, score=0.5, pixel_map=ones.astype(float), mask=ones)

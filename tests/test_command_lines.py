@@ -1,0 +1,48 @@
+"""The command-line contract that every package keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
+FANET_VERBS = ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo")
+HEAVY = {"torch", "torchvision", "timm", "datasets", "accelerate", "cv2", "transformers"}
+
+
+def run(command: str, *arguments: str, trace: bool = False) -> subprocess.CompletedProcess[str]:
+    flags = ["-X", "importtime"] if trace else []
+    line = [sys.executable, *flags, "-m", MODULES[command], *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_help_answers_without_heavy_imports(command: str) -> None:
+    answer = run(command, "--help", trace=True)
+    assert answer.returncode == 0, answer.stderr
+    assert command in answer.stdout
+    imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
+    assert MODULES[command] in imported, "the import trace is empty"
+    assert not imported & HEAVY
+
+
+def test_fanet_help_names_every_verb() -> None:
+    words = run("fanet", "--help").stdout.replace(",", " ").replace("{", " ").replace("}", " ").split()
+    assert not set(FANET_VERBS) - set(words)
+
+
+@pytest.mark.parametrize("verb", FANET_VERBS)
+def test_every_verb_of_fanet_has_help(verb: str) -> None:
+    answer = run("fanet", verb, "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip()
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_an_unknown_verb_is_a_usage_error(command: str) -> None:
+    answer = run(command, "no-such-verb")
+    assert answer.returncode == 2
+    assert (answer.stdout + answer.stderr).strip()
+    assert "Traceback" not in answer.stderr
