@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import broadcast, gather_object, set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,7 +25,6 @@ from fanet.config import OptimConfig, Recipe
 from fanet.data import quick_check
 from fanet.schedule import learning_rate
 from fanet.tasks import Batch, make_task
-from papers_shared.dataclass_json import dataclass_to_json, read_dataclass
 from papers_shared.errors import UserError
 from papers_shared.runs import (
     Progress,
@@ -35,12 +32,24 @@ from papers_shared.runs import (
     SampleOrder,
     StepBatchSampler,
     TrainingState,
+    check_trackers,
+    describe_machine,
     make_accelerator,
+    open_run,
+    same_samples,
     sample_seed,
-    save_tensors,
-    write_json,
-    writing_folder,
+    start_trackers,
+    stop_on_bad_loss,
+    sum_over_processes,
 )
+
+FREE = {
+    "model": {"pretrained", "grad_checkpointing"},
+    "data": {"root", "layout", "workers", "cache", "cache_gb"},
+    "optim": {"accumulation", "compile", "channels_last"},
+    "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
+}
+"""Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 
 
 def train(recipe: Recipe) -> Path:
@@ -55,7 +64,7 @@ def train(recipe: Recipe) -> Path:
     """
     # ---- processes, folder, data
     optim = recipe.optim
-    _check_trackers(recipe.run.trackers)
+    check_trackers(recipe.run.trackers)
     folder = Path(recipe.run.output or f"runs/{recipe.name}")
     accelerator = make_accelerator(
         optim.precision, log_with=list(recipe.run.trackers) or None, project_dir=folder
@@ -69,7 +78,9 @@ def train(recipe: Recipe) -> Path:
     steps, warmup_steps = durations(optim, len(task.samples))
     run = RunFolder(folder)
     with accelerator.main_process_first():
-        checkpoint = _open_run(run, recipe, accelerator.is_main_process)
+        checkpoint = open_run(
+            run, recipe, free=FREE, resume=recipe.run.resume, main_process=accelerator.is_main_process
+        )
 
     # ---- network, optimizer, moving average
     network = task.build()
@@ -89,7 +100,7 @@ def train(recipe: Recipe) -> Path:
     if checkpoint is not None:
         saved = state.load(run, checkpoint)
         start, best = saved["step"], saved["best"]
-        _same_samples(saved["samples"], len(task.samples), checkpoint)
+        same_samples(saved["samples"], len(task.samples), checkpoint)
     if optim.compile:
         network.compile()
     evaluated: Any = network if ema is None else ema.module
@@ -114,10 +125,10 @@ def train(recipe: Recipe) -> Path:
 
     # ---- steps
     if recipe.run.trackers:
-        _start_trackers(accelerator, recipe)
+        start_trackers(accelerator, "fanet", recipe)
     progress = Progress(steps, start=start) if accelerator.is_main_process else None
     if progress is not None:
-        run.log({"kind": "start", "step": start, **_where(accelerator)})
+        run.log({"kind": "start", "step": start, **describe_machine(accelerator)})
     for step in range(start, steps):
         began, done = time.perf_counter(), step + 1
         set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
@@ -138,9 +149,10 @@ def train(recipe: Recipe) -> Path:
                 accelerator.backward(sum(losses.values()) * accelerator.num_processes)
             for name, value in losses.items():
                 parts[name] = parts.get(name, 0.0) + value.detach()
-        figures = _sum_over_processes(parts, accelerator)
+        figures = sum_over_processes(parts, accelerator)
         if not math.isfinite(figures["loss"]):
-            _stop_on_bad_loss(run, done, figures, micro_batches, network, accelerator)
+            names = [name for batch in micro_batches for name in batch["name"]]
+            stop_on_bad_loss(run, done, figures, names, network, accelerator)
         if optim.clip_grad > 0:
             figures["grad_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), optim.clip_grad))
         prepared_optimizer.step()
@@ -199,16 +211,6 @@ def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, A
     ]
 
 
-def _where(accelerator: Accelerator) -> dict[str, Any]:
-    """What a log should say about the machine: figures are compared within one kind of it."""
-    return {
-        "processes": accelerator.num_processes,
-        "device": str(accelerator.device.type),
-        "precision": accelerator.mixed_precision,
-        "torch": torch.__version__,
-    }
-
-
 def _training_mode(model: nn.Module, norm_eval: bool) -> None:
     model.train()
     if norm_eval:
@@ -225,102 +227,3 @@ def _to_device(batch: Batch, accelerator: Accelerator, optim: OptimConfig) -> Ba
     }
     moved["image"] = moved["image"].contiguous(memory_format=layout)
     return moved
-
-
-def _sum_over_processes(parts: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
-    """Each loss of the global batch, and their sum `loss`."""
-    summed = accelerator.reduce(torch.stack(list(parts.values())).double(), "sum").tolist()
-    return {"loss": sum(summed), **dict(zip(parts, summed, strict=True))}
-
-
-def _open_run(run: RunFolder, recipe: Recipe, main_process: bool) -> Path | None:
-    """Make or reopen the run folder; the checkpoint to resume from, if there is one.
-
-    Raises:
-        UserError: the folder holds a run that is not to be resumed, or one of another configuration.
-    """
-    config = run.path / "config.json"
-    if main_process and config.exists():
-        if not recipe.run.resume:
-            raise UserError(
-                f"{run.path} holds a run: choose another --run.output, delete it, or leave it to resume."
-            )
-        changed = _differences(read_dataclass(Recipe, config), recipe)
-        if changed:
-            raise UserError(
-                f"{run.path} was started with other values ({'; '.join(changed)}): "
-                "give them again, or choose another --run.output."
-            )
-    checkpoint = run.latest_checkpoint()
-    if main_process:
-        run.write_json("config.json", dataclass_to_json(recipe))
-        run.truncate_log(int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
-    return checkpoint
-
-
-def _differences(saved: Recipe, asked: Recipe) -> list[str]:
-    """The options that would change the numbers: all but where things lie, cadences, and how a step is computed."""
-    free = {
-        "model": {"pretrained", "grad_checkpointing"},
-        "data": {"root", "layout", "workers", "cache", "cache_gb"},
-        "optim": {"accumulation", "compile", "channels_last"},
-        "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
-    }
-    changed = []
-    for section in ("model", "data", "loss", "optim", "run"):
-        before, after = asdict(getattr(saved, section)), asdict(getattr(asked, section))
-        changed += [
-            f"{section}.{key} was {before[key]}, is {after[key]}"
-            for key in before
-            if key not in free.get(section, ()) and before[key] != after[key]
-        ]
-    return changed
-
-
-def _same_samples(saved: int, now: int, checkpoint: Path) -> None:
-    if saved != now:
-        raise UserError(
-            f"{checkpoint} was made with {saved} training samples and the data set now has {now}: "
-            "resume with the same data, or choose another --run.output."
-        )
-
-
-def _stop_on_bad_loss(
-    run: RunFolder,
-    step: int,
-    figures: dict[str, float],
-    micro_batches: list[Batch],
-    network: nn.Module,
-    accelerator: Accelerator,
-) -> None:
-    """Save the weights before this step and the names of its samples, then end with one sentence."""
-    names = gather_object([name for batch in micro_batches for name in batch["name"]])
-    folder = run.path / f"stopped-at-step-{step:08d}"
-    if accelerator.is_main_process:
-        with writing_folder(folder) as writing:
-            save_tensors(network.state_dict(), writing / "model.safetensors")
-            losses = {name: str(value) for name, value in figures.items()}
-            write_json(writing / "state.json", {"step": step, "samples": names, "losses": losses})
-    accelerator.wait_for_everyone()
-    raise UserError(
-        f"the loss of step {step} is {figures['loss']} on the samples {', '.join(names)}: nothing was updated. "
-        f"Weights and figures are in {folder}; look at those samples, lower --optim.lr or set --optim.clip-grad."
-    )
-
-
-def _check_trackers(names: tuple[str, ...]) -> None:
-    available = {str(tracker) for tracker in get_available_trackers()}
-    for name in names:
-        if name not in available:
-            known = ", ".join(sorted(available)) or "none"
-            raise UserError(f"--run.trackers: '{name}' is unknown or not installed; installed here: {known}.")
-
-
-def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
-    flat = {
-        f"{section}.{key}": value if isinstance(value, int | float | str | bool) else str(value)
-        for section, values in asdict(recipe).items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-    }
-    accelerator.init_trackers("fanet", config=flat)

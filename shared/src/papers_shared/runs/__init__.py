@@ -2,6 +2,14 @@
 
 from papers_shared.runs.atomic import write_json, writing_folder
 from papers_shared.runs.folder import RunFolder
+from papers_shared.runs.losses import stop_on_bad_loss, sum_over_processes
+from papers_shared.runs.opening import (
+    check_trackers,
+    describe_machine,
+    open_run,
+    same_samples,
+    start_trackers,
+)
 from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_tensors
 from papers_shared.runs.order import SampleOrder, StepBatchSampler, forked_rng, sample_seed
 from papers_shared.runs.processes import make_accelerator
@@ -15,12 +23,19 @@ __all__ = [
     "SampleOrder",
     "StepBatchSampler",
     "TrainingState",
+    "check_trackers",
+    "describe_machine",
     "forked_rng",
     "make_accelerator",
+    "open_run",
     "optimizer_from_tensors",
     "optimizer_to_tensors",
+    "same_samples",
     "sample_seed",
     "save_tensors",
+    "start_trackers",
+    "stop_on_bad_loss",
+    "sum_over_processes",
     "write_json",
     "writing_folder",
 ]
