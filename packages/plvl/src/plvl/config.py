@@ -1,11 +1,11 @@
-"""Configuration: frozen dataclasses, and the switches of the paper's ablations.
+"""Configuration: frozen dataclasses, and the switches of the paper's ablations; the recipes are in `plvl.recipes`.
 
 This module imports no heavy library: `plvl train --help` stays fast.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Task = Literal["mask", "center", "offset", "size"]
@@ -50,6 +50,9 @@ class ModelConfig:
     """Start weights of the backbone's own layers: the folder that `plvl convert` makes of detectron2's ViTDet-B."""
     text_pretrained: str = ""
     """Start weights of the language model: a transformers folder or Hub name, such as google-bert/bert-base-uncased."""
+    vocabulary: str = ""
+    """Word pieces: a `vocab.txt`, or a folder or Hub name that has one; empty: that of `pretrained` or
+    `text_pretrained`. A model folder carries its own."""
 
     image_size: int = 448
     """Side of the square pictures in pixels; the network itself takes any multiple of `patch_size`."""
@@ -142,3 +145,102 @@ class LossConfig:
     """Weight of GIoU + L1 + centre focal (eq. 7); the authors' mixed runs use 0.5 (boxes only) and 0.05."""
     seg_weight: float = 1.0
     """Weight of mask focal + dice (eq. 7)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data lies and how a training sample is made of it."""
+
+    root: str = ""
+    """The data folder that `plvl data build` wrote (or a Hub data set name with `--data.layout dataset`)."""
+    layout: Literal["auto", "built", "jsonl", "dataset"] = "auto"
+    """built: a folder of `plvl data build`; jsonl: {split}.jsonl with picture, expression, box and/or mask;
+    dataset: a Hub data set or a `save_to_disk` folder; auto: recognised from the files."""
+    train_split: str = "train"
+    val_split: str = "val"
+    transform: Literal["default", "official"] = "default"
+    """official: the authors' augmentation with its defects (letters swapped inside words, axes mixed up in the
+    test of a crop, boxes that can end empty); default: these mended, see `plvl.transforms`."""
+    flip: float = 0.5
+    """Probability of the horizontal flip, which also swaps left and right in the sentence."""
+    crop: float = 0.5
+    """Probability of a random crop where the sentence names no place in the picture."""
+    workers: int = 2
+    """Loader processes per training process."""
+    images: str = ""
+    """Folder that relative picture paths start from; empty: as recorded in the data folder."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, the schedule of its rates, and how a global batch is computed."""
+
+    batch_size: int = 80
+    """Global batch: expressions per optimizer step over all processes and accumulation steps."""
+    accumulation: int = 1
+    """Micro-batches per optimizer step."""
+    lr: float = 2.5e-5
+    """Rate of everything that `lr_vision` and `lr_text` do not cover."""
+    lr_vision: float = 1e-5
+    """Rate of the backbone; of which of its parts, `lr_groups` says."""
+    lr_text: float = 5e-6
+    """Rate of the language model."""
+    lr_groups: Literal["paper", "official"] = "paper"
+    """paper: `lr_vision` is for self-attention and feed-forward of the backbone (with their norms, patches and
+    positions), the cross-attentions with norms and adapters take `lr`; official: it is for the whole backbone."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    decay_norms: bool = True
+    """Apply weight decay to norms and biases too."""
+    schedule: Literal["epoch", "step"] = "epoch"
+    """Rates fall by `(1 - t) ** power`: t is the share of whole epochs (epoch) or of steps (step) done."""
+    power: float = 0.9
+    """Exponent of the poly schedule; 0: constant rates."""
+    epochs: int = 150
+    steps: int = 0
+    """Optimizer steps; 0: as many as `epochs` take."""
+    warmup_steps: int = 0
+    """Steps of a linear warm-up from 0."""
+    clip_grad: float = 0.0
+    """Largest gradient norm; 0: no clipping."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, which then is what is evaluated and exported; 0: none."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    sync_bn: bool = False
+    """Batch norm over all processes (GPU only)."""
+    norm_eval: bool = False
+    """Keep batch norm on its running statistics while training."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run folder, its cadences, and who is told."""
+
+    output: str = ""
+    """Run folder; empty: runs/RECIPE."""
+    seed: int = 0
+    resume: bool = True
+    """Continue from the newest complete checkpoint of the run folder, if there is one."""
+    eval_every: int = 0
+    """Steps between validations; 0: once per epoch."""
+    checkpoint_every: int = 500
+    keep: int = 2
+    """Newest checkpoints kept."""
+    log_every: int = 50
+    trackers: tuple[str, ...] = ()
+    """Accelerate trackers by name: tensorboard, wandb, trackio, ..."""
+    deterministic: bool = False
+    """Deterministic algorithms on the GPU where torch has them (slower); what it lacks is warned of."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of one training run."""
+
+    name: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)

@@ -77,7 +77,7 @@ class PLVL(nn.Module, PretrainedFolder):
         backbone = LanguageGuidedViT.from_config(config)
         if config.vision_pretrained:
             _load_vision(backbone, config)
-        bare = replace(config, pretrained="", vision_pretrained="", text_pretrained="")
+        bare = replace(config, pretrained="", vision_pretrained="", text_pretrained="", vocabulary="")
         backbone.config = bare
         model = cls(bare, create_bert(config), backbone, _create_decoder(config), _create_head(config))
         if config.pretrained:
