@@ -85,6 +85,19 @@ def test_saving_again_replaces_a_model_and_nothing_else(folder: Path) -> None:
         Tiny(TinyConfig(7)).save_pretrained(folder)
 
 
+def test_extra_files_travel_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tiny, "EXTRA_FILES", ("words.txt",))
+    model = Tiny(TinyConfig())
+    assert model.save_pretrained(tmp_path / "bare").joinpath("words.txt").exists() is False
+    assert Tiny.from_pretrained(tmp_path / "bare").extra_files == {}
+    model.extra_files = {"words.txt": b"a\nb\n"}
+    model.save_pretrained(tmp_path / "one")
+    opened = Tiny.from_pretrained(tmp_path / "one")
+    assert opened.extra_files == {"words.txt": b"a\nb\n"}
+    opened.save_pretrained(tmp_path / "one")
+    assert (tmp_path / "one" / "words.txt").read_bytes() == b"a\nb\n"
+
+
 def test_files_have_the_rights_of_their_folder(folder: Path) -> None:
     expected = folder.stat().st_mode & 0o666
     assert stat.S_IMODE((folder / "model.safetensors").stat().st_mode) == expected

@@ -166,6 +166,22 @@ def test_a_file_of_the_authors(tmp_path: Path, kind: str) -> None:
     assert torch.equal(model.state_dict()["decoder.text_proj.weight"], expected)
 
 
+def test_the_vocabulary_comes_along(tmp_path: Path) -> None:
+    torch.save({"model": small("plvl")}, tmp_path / "best.pth")
+    words = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nman\n"
+    (tmp_path / "vocab.txt").write_bytes(words)
+    without = convert(tmp_path / "best.pth", tmp_path / "folder")
+    assert [finding.message for finding in without.findings if finding.severity == "warning"] == [
+        "it has no vocab.txt, which `plvl predict` and `plvl evaluate` need"
+    ]
+    with pytest.raises(UserError, match=r"the model's folder has no vocab\.txt"):
+        _ = PLVL.from_pretrained(tmp_path / "folder").tokenizer
+    convert(tmp_path / "best.pth", tmp_path / "folder", tmp_path / "vocab.txt")
+    assert (tmp_path / "folder" / "vocab.txt").read_bytes() == words
+    ids, _ = PLVL.from_pretrained(tmp_path / "folder").tokenizer(["Man"])
+    assert ids[0, :4].tolist() == [2, 4, 3, 0]
+
+
 def test_a_detector_file_starts_a_network(tmp_path: Path) -> None:
     arrays = {name: x.numpy() for name, x in small("detectron2").items()}
     content = {"model": arrays, "__author__": "someone", "matching_heuristics": True}

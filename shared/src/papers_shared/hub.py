@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import typing
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json, read_json
 from papers_shared.errors import UserError
@@ -29,9 +31,14 @@ class PretrainedFolder:
     The class sets `self.config`, a frozen dataclass, and gives a class method `from_config(config:
     ConfigClass)` that builds the same network from it without any download: the annotation of its argument
     names the dataclass to read.
+
+    `EXTRA_FILES` names small files that belong into the folder too, such as a vocabulary: those that there are
+    lie in `extra_files` as bytes, from reading to writing.
     """
 
+    EXTRA_FILES: ClassVar[tuple[str, ...]] = ()
     config: Any
+    extra_files: Mapping[str, bytes] = MappingProxyType({})
 
     @classmethod
     def from_config(cls: type[Self], config: Any) -> Self:
@@ -48,7 +55,9 @@ class PretrainedFolder:
 
         folder = Path(folder)
         if folder.is_dir():
-            others = sorted({path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD})
+            others = sorted(
+                {path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD, *self.EXTRA_FILES}
+            )
             if others:
                 raise UserError(
                     f"{folder} holds other files ({_short(others)}) and would be replaced: name a new folder"
@@ -59,6 +68,8 @@ class PretrainedFolder:
             save_tensors({name.replace(compiled, ""): tensors[name] for name in tensors}, partial / WEIGHTS)
             write_json(partial / CONFIG, self._description())
             (partial / CARD).write_text(self.model_card())
+            for name, content in self.extra_files.items():
+                (partial / name).write_bytes(content)
         return folder
 
     @classmethod
@@ -83,7 +94,7 @@ class PretrainedFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = _local_folder(folder_or_repo, revision)
+        folder = _local_folder(folder_or_repo, revision, cls.EXTRA_FILES)
         config = cls._read_config(folder)
         if not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} has no {WEIGHTS}: it is not a complete model folder")
@@ -95,6 +106,8 @@ class PretrainedFolder:
             ) from None
         model = cls.from_config(config)
         _load_exactly(model, tensors, folder / WEIGHTS)
+        extra = {name: folder / name for name in cls.EXTRA_FILES}
+        model.extra_files = {name: path.read_bytes() for name, path in extra.items() if path.is_file()}
         model.to(device)  # type: ignore[attr-defined]
         model.eval()  # type: ignore[attr-defined]
         return model
@@ -189,7 +202,7 @@ def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def _local_folder(folder_or_repo: str | Path, revision: str | None) -> Path:
+def _local_folder(folder_or_repo: str | Path, revision: str | None, extra: tuple[str, ...]) -> Path:
     """The folder itself, or the downloaded snapshot of the repository."""
     folder = Path(folder_or_repo).expanduser()
     if folder.is_dir():
@@ -201,7 +214,9 @@ def _local_folder(folder_or_repo: str | Path, revision: str | None) -> Path:
 
     try:
         return Path(
-            snapshot_download(str(folder_or_repo), revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD])
+            snapshot_download(
+                str(folder_or_repo), revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD, *extra]
+            )
         )
     except (OSError, HFValidationError) as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__

@@ -176,9 +176,10 @@ class OptimConfig:
     """AdamW, the schedule of its rates, and how a global batch is computed."""
 
     batch_size: int = 80
-    """Global batch: expressions per optimizer step over all processes and accumulation steps."""
-    accumulation: int = 1
-    """Micro-batches per optimizer step."""
+    """Expressions per optimizer step, over all processes and accumulation steps."""
+    micro_batch: int = 20
+    """Expressions per forward pass of a process, over which batch norm takes its statistics. The number of
+    accumulation steps follows: `batch_size` / (`micro_batch` x processes)."""
     lr: float = 2.5e-5
     """Rate of everything that `lr_vision` and `lr_text` do not cover."""
     lr_vision: float = 1e-5

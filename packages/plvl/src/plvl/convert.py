@@ -25,13 +25,14 @@ from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.language import create_bert
 from plvl.modeling.plvl import PLVL
 from plvl.names import canonical_names, our_name, unused_names
+from plvl.tokenizer import VOCABULARY, check_size, read_vocabulary
 
 BERT_HEAD_WIDTH = 64
 BERT_FILES = {"config.json", "model.safetensors", *BERT_VOCABULARY}
 """What a converted BERT consists of."""
 
 
-def convert(source: Path | str, output: Path | str) -> Report:
+def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "") -> Report:
     """Write the checkpoint `source` as the folder `output`.
 
     PLVL and EEVG become a `plvl.PLVL` folder; detectron2's ViTDet becomes the folder that
@@ -42,6 +43,8 @@ def convert(source: Path | str, output: Path | str) -> Report:
         source: A torch or safetensors file, detectron2's `.pkl`, a transformers folder, or the `.tar.gz`
             archive of pytorch_pretrained_bert.
         output: A folder that is new, empty or an earlier conversion.
+        vocabulary: For PLVL and EEVG, whose checkpoints have none: a `vocab.txt`, or a folder or Hub name that has
+            one (the authors use google-bert/bert-base-uncased's); empty: copy it into the folder later.
 
     Returns:
         What was read, dropped and written, as notes.
@@ -62,6 +65,10 @@ def convert(source: Path | str, output: Path | str) -> Report:
         model = PLVL.from_config(config) if "head" in roots else LanguageGuidedViT.from_config(config)
         prefix = "" if "head" in roots else "backbone."
         model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+        if vocabulary and "head" in roots:
+            words = read_vocabulary(vocabulary)
+            check_size(words, config, vocabulary)
+            model.extra_files = {VOCABULARY: words}
         model.save_pretrained(output)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         written = f"plvl.{type(model).__name__} with {parameters:,} parameters written"
@@ -71,6 +78,13 @@ def convert(source: Path | str, output: Path | str) -> Report:
     for name in dropped:
         report.add("note", name, "dropped: the network never uses it")
     report.add("note", output, written)
+    if "head" in roots and not vocabulary:
+        report.add(
+            "warning",
+            output,
+            f"it has no {VOCABULARY}, which `plvl predict` and `plvl evaluate` need",
+            "copy the one of google-bert/bert-base-uncased there, or convert with --vocabulary",
+        )
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from plvl.modeling.decoder import Decoder
 from plvl.modeling.eevg import EEVGDecoder, EEVGHead
 from plvl.modeling.head import CollaborativeHead, HeadOutput
 from plvl.modeling.language import create_bert
+from plvl.tokenizer import VOCABULARY, Tokenizer
 
 PLVLOutput = HeadOutput
 
@@ -47,6 +48,7 @@ class PLVL(nn.Module, PretrainedFolder):
     - 90.8 G multiply-accumulates with both of these counted.
     """
 
+    EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY,)
     config: ModelConfig
 
     def __init__(
@@ -83,6 +85,20 @@ class PLVL(nn.Module, PretrainedFolder):
         if config.pretrained:
             _load_whole(model, cls.from_pretrained(config.pretrained), config.pretrained)
         return model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """From sentences to what `encode_text` takes, on the vocabulary that lies in the model's folder.
+
+        Raises:
+            UserError: The folder has none.
+        """
+        if VOCABULARY not in self.extra_files:
+            raise UserError(
+                f"the model's folder has no {VOCABULARY}: copy that of its language model there "
+                "(google-bert/bert-base-uncased's for the authors' checkpoints)"
+            )
+        return Tokenizer(self.extra_files[VOCABULARY], self.config.max_tokens)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Word pieces (B, N) int64 and their mask (B, N), 1 where valid -> BERT's last layer (B, N, text_dim)."""
