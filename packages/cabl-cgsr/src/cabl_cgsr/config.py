@@ -152,6 +152,10 @@ class DataConfig:
     list: str = ""
     """The JSON list of the layouts wscl and imdlbenco, or a text file with one picture's name a line that picks
     from the set; relative to `root` or absolute."""
+    subset: Literal["auto", "train", "val", "all"] = "auto"
+    """Of a WSCL list, whose `val` is the test set; auto: train for training, val for everything else."""
+    coverage_forgeries: Literal[100, 91] = 100
+    """Of COVERAGE; 91: without those whose masks have another size, as others do."""
     val_share: float = 0.1
     """Share of the training set that is held out for validation, by image label alone."""
     split_seed: int = 0
