@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from papers_shared.errors import UserError
-from papers_shared.metrics import ForensicsMetrics, roc_auc
+from papers_shared.metrics import ForensicsMetrics, interval, resamples, roc_auc
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("forensics.json").read_text())
 MAPS = load_file(Path(__file__).with_name("golden") / "forensics.safetensors")
@@ -92,3 +92,33 @@ def test_a_mask_of_zeros_and_ones_is_refused() -> None:
     ones = np.ones((2, 2), np.uint8)
     with pytest.raises(UserError, match="boolean"):
         ForensicsMetrics().update("a", label=1, score=0.5, pixel_map=ones.astype(float), mask=ones)
+
+
+def test_trufor_is_the_larger_f1_away_from_the_border() -> None:
+    """Against scipy's filters, written as TruFor's evaluation describes them."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    generator = np.random.default_rng(0)
+    metrics, expected = ForensicsMetrics(), []
+    for i, (top, left) in enumerate([(0, 0), (20, 30), (5, 60)]):
+        mask = np.zeros((70, 90), bool)
+        mask[top : top + 31, left : left + 24] = True
+        pixel_map = np.clip(0.5 * mask * (-1) ** i + generator.random(mask.shape) * 0.7, 0, 1)
+        inside = ndimage.minimum_filter(mask, 15)
+        outside = ~ndimage.maximum_filter(mask, 11)
+        found = pixel_map.astype(np.float32) > 0.5
+        values = []
+        for answer in (found, ~found):
+            tp, fp, fn = (answer & inside).sum(), (answer & outside).sum(), (~answer & inside).sum()
+            values.append(2 * tp / (2 * tp + fp + fn))
+        expected.append(max(values))
+        metrics.update(f"{i}", label=1, score=0.5, pixel_map=pixel_map, mask=mask)
+    assert metrics.compute().pixel["trufor"] == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_bootstrap_interval_of_a_mean_has_the_width_of_theory() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    low, high = interval(values[resamples(400, 2000, seed=3)].mean(axis=1))
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert low < values.mean() < high
+    assert np.array_equal(resamples(7, 5, seed=3), resamples(7, 5, seed=3))
+    assert interval(np.full(9, np.nan)) is None
