@@ -1,0 +1,84 @@
+"""Which pictures belong together, and a validation split that keeps them together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cabl_cgsr.data.items import Item
+from papers_shared.errors import UserError
+
+
+def content_groups(items: Sequence[Item]) -> list[list[Item]]:
+    """Items that share an origin or the bytes of their files, directly or over others; in the order of `items`.
+
+    Only files of equal size are read.
+    """
+    parent = list(range(len(items)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = index = parent[parent[index]]
+        return index
+
+    shared: dict[object, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        for origin in item.origins:
+            shared[origin].append(index)
+    for copies in _equal_files(items):
+        shared[tuple(copies)] = copies
+    for members in shared.values():
+        for index in members[1:]:
+            first, second = sorted((root(members[0]), root(index)))
+            parent[second] = first
+    groups: dict[int, list[Item]] = defaultdict(list)
+    for index, item in enumerate(items):
+        groups[root(index)].append(item)
+    return list(groups.values())
+
+
+def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
+    """Names of a part of the items: about `share` of each label, whole groups, decided by seed and names.
+
+    Groups are taken in a shuffled order while they fit, so a group larger than the part stays in the rest.
+
+    Raises:
+        UserError: `share` is not in [0, 1), or no group fits and one of the labels would be missing.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"--data.val-share {share} is not in [0, 1).")
+    if share == 0:
+        return set()
+    counts = [sum(item.label == label for item in items) for label in (0, 1)]
+    room = [max(1, round(share * count)) if count else 0 for count in counts]
+    names: set[str] = set()
+    for group in sorted(content_groups(items), key=lambda group: _shuffled(group, seed)):
+        needed = [sum(item.label == label for item in group) for label in (0, 1)]
+        if all(need <= space for need, space in zip(needed, room, strict=True)) and any(room):
+            names |= {item.name for item in group}
+            room = [space - need for space, need in zip(room, needed, strict=True)]
+    held = [sum(item.label == label and item.name in names for item in items) for label in (0, 1)]
+    for label, word in enumerate(("authentic", "manipulated")):
+        if counts[label] and not 0 < held[label] < counts[label]:
+            raise UserError(
+                f"of {counts[label]} {word} pictures, {held[label]} can be held out without tearing pictures of one "
+                "origin apart: use more pictures, another --data.val-share or --data.split-seed, or 0."
+            )
+    return names
+
+
+def _shuffled(group: list[Item], seed: int) -> bytes:
+    first = min(item.name for item in group)
+    return hashlib.blake2b(f"{seed}:{first}".encode(), digest_size=16).digest()
+
+
+def _equal_files(items: Sequence[Item]) -> list[list[int]]:
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        sizes[item.image.stat().st_size].append(index)
+    digests: dict[bytes, list[int]] = defaultdict(list)
+    for candidates in sizes.values():
+        for index in candidates if len(candidates) > 1 else ():
+            digests[hashlib.blake2b(items[index].image.read_bytes()).digest()].append(index)
+    return [copies for copies in digests.values() if len(copies) > 1]

@@ -1,0 +1,85 @@
+"""TransCAM's augmentation, with which the paper's settings agree, and the squares of its inference.
+
+Pictures are (H, W, 3) uint8 RGB. Resizing is Pillow's bicubic, which smooths when it shrinks. All randomness
+comes from torch's default CPU generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from cabl_cgsr.config import DataConfig, ModelConfig
+
+
+def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarray], Tensor]:
+    """(H, W, 3) uint8 -> float32 (3, S, S), S = `crop_size`.
+
+    Resize to a long side drawn uniformly from `long_side` ((0, 0): keep the size), mirror, colour jitter,
+    normalise, crop at random; what is smaller is laid at a random place on zeros.
+    """
+    colours = v2.ColorJitter(*data.jitter) if any(data.jitter) else None
+
+    def transform(picture: np.ndarray) -> Tensor:
+        image = Image.fromarray(picture)
+        if data.long_side[1]:
+            image = resize_long_side(image, _integer(*data.long_side))
+        if _uniform() < data.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if colours is not None:
+            image = colours(image)
+        return random_crop(normalize(np.asarray(image), model), data.crop_size)
+
+    return transform
+
+
+def square(picture: np.ndarray, size: int, model: ModelConfig) -> Tensor:
+    """The picture as a square, its aspect ratio ignored: (H, W, 3) uint8 -> float32 (3, size, size), normalised."""
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
+    return normalize(np.asarray(image), model)
+
+
+def squares(pictures: Sequence[np.ndarray], sizes: Sequence[int], model: ModelConfig) -> list[Tensor]:
+    """For each size a batch (B, 3, size, size) of the same pictures: what `cabl_cgsr.cam.run_scales` takes."""
+    return [torch.stack([square(picture, size, model) for picture in pictures]) for size in sizes]
+
+
+def normalize(picture: np.ndarray, model: ModelConfig) -> Tensor:
+    """(H, W, 3) uint8 -> float32 (3, H, W): (x - mean) / std on 0..255."""
+    mean, std = (np.asarray(values, np.float32) for values in (model.mean, model.std))
+    planes = ((picture.astype(np.float32) - mean) / std).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes))
+
+
+def resize_long_side(image: Image.Image, long_side: int) -> Image.Image:
+    """Bicubic, aspect ratio kept."""
+    factor = long_side / max(image.size)
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def random_crop(image: Tensor, size: int) -> Tensor:
+    """(C, H, W) -> (C, size, size): a window at a random place, along a short side the picture on zeros."""
+    crop = image.new_zeros((image.shape[0], size, size))
+    source, target = [], []
+    for side in image.shape[-2:]:
+        offset = _integer(0, abs(side - size))
+        length = min(side, size)
+        source.append(slice(offset, offset + length) if side > size else slice(0, length))
+        target.append(slice(0, length) if side > size else slice(offset, offset + length))
+    crop[:, target[0], target[1]] = image[:, source[0], source[1]]
+    return crop
+
+
+def _uniform() -> float:
+    return torch.rand((), dtype=torch.float64).item()
+
+
+def _integer(low: int, high: int) -> int:
+    """Uniform over low, ..., high, both included."""
+    return int(torch.randint(low, high + 1, ()).item())

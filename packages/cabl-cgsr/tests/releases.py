@@ -1,0 +1,147 @@
+"""Tiny copies of the released data sets: true folders and file names, made-up pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (24, 36)
+"""(height, width) of the pictures."""
+BOX = (slice(6, 14), slice(10, 24))
+"""Where the manipulated ones are manipulated."""
+TRUTH = np.zeros(SIZE, bool)
+TRUTH[BOX] = True
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, *path.name.encode()])
+    low = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(low).resize(size[::-1], Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def mask(path: Path, truth: np.ndarray = TRUTH, mode: str = "L") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(truth, 255, 0).astype(np.uint8)).convert(mode).save(path)
+    return path
+
+
+def casia2(root: Path) -> Path:
+    for name in ("ani_00001.jpg", "ani_00002.jpg", "ind_00003.bmp", "nat_10104.jpg"):
+        picture(root / "Au" / f"Au_{name}")
+    names = (
+        "Tp_D_CRN_S_N_ani00001_ani00002_00012.jpg",
+        "Tp_S_NNN_S_N_nat00005_nat00005_00625.tif",
+        "Tp_S_CnN_M_O_art00006_art00006_10440.tif",
+        "Tp_D_NRN_S_B_sec00007_cha00000_00064.jpg",
+    )
+    endings = ("_gt.png", "_gt.png", "_gt3.png", "_gt.png")
+    for name, ending, mode in zip(names, endings, ("L", "RGB", "RGBA", "1"), strict=True):
+        path = picture(root / "Tp" / name)
+        mask(root / "CASIA 2 Groundtruth" / f"{path.stem}{ending}", mode=mode)
+    return root
+
+
+def casia1(root: Path, tampered: str = "Modified Tp/Tp") -> Path:
+    base = root / "CASIA 1.0 dataset"
+    for name in ("ani_0001.jpg", "arc_0002.JPG"):
+        picture(base / "Au" / f"Au_{name}")
+    spliced = (
+        "Sp_D_NRN_A_pla0005_pla0023_0281",
+        "Sp_D_NNN_A_ani0099_ani0100.0288",  # the dot belongs to the name
+        "Sp_D_NRN_A_cha0011_sec0011_0542",  # has no mask
+    )
+    for stem in spliced:
+        picture(base / tampered / "Sp" / f"{stem}.jpg")
+    picture(base / tampered / "CM" / "Sp_S_NNN_C_txt0045_txt0045_0045.jpg")
+    drawn = root / "CASIA 1.0 groundtruth"
+    mask(drawn / "Sp" / f"{spliced[0]}_gt.png")
+    mask(drawn / "Sp" / f"{spliced[1]}_gt.png")
+    mask(drawn / "CM" / "Sp_S_NNN_C_txt0046_txt0045_0045_gt.png")  # agrees in the running number only
+    return root
+
+
+def columbia(root: Path, converted: bool = False) -> Path:
+    picture(root / "4cam_auth" / "canong3_02_sub_01.tif")
+    stem = picture(root / "4cam_splc" / "canong3_nikond70_sub_01.tif").stem
+    colours = np.zeros((*SIZE, 3), np.uint8)
+    colours[..., 0] = np.where(TRUTH, 0, 200)
+    colours[..., 1] = np.where(TRUTH, 200, 0)
+    colours[5:7, 9:25] = colours[5:7, 9:25] // 200 * 255  # the seam is brighter
+    folder = root / "4cam_splc" / "edgemask"
+    folder.mkdir()
+    Image.fromarray(colours).save(folder / f"{stem}_edgemask.jpg", quality=95, subsampling=0)
+    if converted:
+        mask(root / "mask" / f"{stem}_gt.png")
+    return root
+
+
+def coverage(root: Path) -> Path:
+    for number in (1, 2, 41):
+        picture(root / "image" / f"{number}.tif")
+        picture(root / "image" / f"{number}t.tif")
+        larger = np.kron(TRUTH, np.ones((2, 2), bool))
+        mask(root / "mask" / f"{number}forged.tif", larger if number == 41 else TRUTH)
+        mask(root / "mask" / f"{number}copy.tif")
+        mask(root / "mask" / f"{number}paste.tif")
+    return root
+
+
+def imd2020(root: Path) -> Path:
+    for folder, stems in (("1a1ogs", ("c8tf5mq_0", "c8tf5mq_1")), ("z41", ("00109_fake", "00109_fake_01"))):
+        original = folder if folder[0] != "z" else "00109"
+        picture(root / folder / f"{original}_orig.jpg")
+        for stem in stems:
+            picture(root / folder / f"{stem}.png")
+            mask(root / folder / f"{stem}_mask.png")
+    return root
+
+
+def folders(root: Path, masks: bool = True) -> Path:
+    for name in ("a.jpg", "b.png"):
+        picture(root / "authentic" / name)
+        picture(root / "manipulated" / "batch" / name)
+        if masks:
+            mask(root / "masks" / "batch" / f"{Path(name).stem}.png")
+    return root
+
+
+def imdlbenco(root: Path) -> Path:
+    picture(root / "Au" / "9.jpg")
+    for name in ("one.jpg", "two.jpg"):
+        picture(root / "Tp" / name)
+        mask(root / "Gt" / f"mask_{name[0]}.png")
+    return root
+
+
+def wscl_list(root: Path) -> Path:
+    """The lists name both CASIA sets: v2 is `train`, v1 is `val`."""
+    entries = {}
+    for subset, names in (("train", ("Au_ani_00001.jpg", "Tp_D_CRN_S_N_ani00002_ani00003_00012.jpg")),
+                          ("val", ("Au_ani_0001.jpg", "Sp_S_NNN_C_txt0045_txt0045_0045.jpg"))):  # fmt: skip
+        for label, name in enumerate(names):
+            path = f"data/casia/{subset}/{('au', 'tp')[label]}/{name}"
+            picture(root / path)
+            entries[name] = {"subset": subset, "path": path, "label": label}
+            if label:
+                drawn = f"data/casia/{subset}/mask/{Path(name).stem}_gt.png"
+                mask(root / drawn)
+                entries[name]["mask"] = drawn
+    return _write(root / "casia_datalist.json", entries)
+
+
+def imdlbenco_list(root: Path) -> Path:
+    picture(root / "Tp" / "x.png")
+    mask(root / "Gt" / "x.png")
+    picture(root / "Au" / "y.png")
+    return _write(root / "list.json", [["Tp/x.png", "Gt/x.png"], ["Au/y.png", "Negative"]])
+
+
+def _write(path: Path, content: dict | Sequence) -> Path:
+    path.write_text(json.dumps(content))
+    return path

@@ -1,0 +1,187 @@
+"""Every released layout -> the same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import releases
+
+from cabl_cgsr.config import DataConfig
+from cabl_cgsr.data import load_mask, load_picture, open_set, open_split
+from papers_shared.errors import UserError
+
+SAMPLES = os.environ.get("PAPERS_SAMPLES")
+LAYOUTS = [
+    (releases.casia2, "casia2", 4, 4),
+    (releases.columbia, "columbia", 1, 1),
+    (releases.coverage, "coverage", 3, 3),
+    (releases.imd2020, "imd2020", 2, 4),
+    (releases.folders, "folders", 2, 2),
+    (releases.imdlbenco, "imdlbenco", 1, 2),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_warning_unless_expected():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+@pytest.mark.parametrize(("write", "layout", "authentic", "manipulated"), LAYOUTS)
+@pytest.mark.parametrize("asked", ["auto", "explicit"])
+def test_every_layout_gives_the_same_rows(
+    write, layout, authentic, manipulated, asked, tmp_path: Path
+) -> None:
+    root = write(tmp_path / "set")
+    rows = open_set(DataConfig(root=str(root), layout="auto" if asked == "auto" else layout), masks=True)
+    assert rows["label"] == [0] * authentic + [1] * manipulated
+    assert len(set(rows["name"])) == len(rows)
+    for row in rows:
+        assert load_picture(row).shape == (*releases.SIZE, 3)
+        expected = releases.TRUTH if row["label"] else np.zeros(releases.SIZE, bool)
+        found = load_mask(row)
+        assert found.dtype == bool
+        assert (found != expected).mean() < (0.03 if layout == "columbia" else 1e-9)
+    assert set(rows["dataset"]) == {layout if layout not in ("folders", "imdlbenco") else "set"}
+
+
+def test_casia1_pairs_masks_and_leaves_out_the_picture_without_one(tmp_path: Path) -> None:
+    data = DataConfig(root=str(releases.casia1(tmp_path)))
+    assert len(open_set(data, masks=False)) == 6
+    with pytest.warns(UserWarning, match=r"left out 1 of 4 .*cha0011_sec0011_0542 \(no mask\)"):
+        rows = open_set(data, masks=True)
+    masks = {row["name"]: row["mask"] and Path(row["mask"]["path"]).name for row in rows}
+    assert masks == {
+        "Au_ani_0001": None,
+        "Au_arc_0002": None,
+        "Sp_D_NNN_A_ani0099_ani0100.0288": "Sp_D_NNN_A_ani0099_ani0100.0288_gt.png",
+        "Sp_D_NRN_A_pla0005_pla0023_0281": "Sp_D_NRN_A_pla0005_pla0023_0281_gt.png",
+        "Sp_S_NNN_C_txt0045_txt0045_0045": "Sp_S_NNN_C_txt0046_txt0045_0045_gt.png",
+    }
+    assert set(rows["dataset"]) == {"casia1"}
+
+
+def test_casia1_takes_the_renamed_pictures_and_knows_the_plus_variant(tmp_path: Path) -> None:
+    base = releases.casia1(tmp_path) / "CASIA 1.0 dataset"
+    releases.picture(base / "Tp" / "Sp" / "Sp_D_OLD_A_pla0005_pla0023_0281.jpg")
+    assert "Sp_D_OLD_A_pla0005_pla0023_0281" not in open_set(DataConfig(root=str(base)), masks=False)["name"]
+    shutil.rmtree(base / "Au")
+    releases.picture(base / "Au" / "100034.jpg")
+    rows = open_set(DataConfig(root=str(tmp_path)), masks=False)
+    assert rows[0]["name"] == "100034"
+    assert set(rows["dataset"]) == {"casia1plus"}
+
+
+def test_two_sets_in_one_folder_ask_which(tmp_path: Path) -> None:
+    releases.casia1(tmp_path)
+    releases.casia2(tmp_path / "CASIA 2.0")
+    shutil.move(tmp_path / "CASIA 2.0" / "CASIA 2 Groundtruth", tmp_path / "CASIA 2 Groundtruth")
+    with pytest.raises(UserError, match=r"several sets: CASIA 1.0 dataset \(casia1\), CASIA 2.0 \(casia2\)"):
+        open_set(DataConfig(root=str(tmp_path)), masks=True)
+    rows = open_set(DataConfig(root=str(tmp_path), layout="casia2"), masks=True)
+    assert all("CASIA 2 Groundtruth" in row["mask"]["path"] for row in rows if row["label"])
+
+
+def test_converted_masks_of_columbia_are_preferred(tmp_path: Path) -> None:
+    rows = open_set(DataConfig(root=str(releases.columbia(tmp_path, converted=True))), masks=True)
+    assert rows[1]["mask"]["path"].endswith("_gt.png")
+    assert np.array_equal(load_mask(rows[1]), releases.TRUTH)
+
+
+def test_coverage_of_91(tmp_path: Path) -> None:
+    data = DataConfig(root=str(releases.coverage(tmp_path)), coverage_forgeries=91)
+    assert open_set(data, masks=True)["name"] == ["1", "2", "41", "1t", "2t"]
+
+
+@pytest.mark.parametrize("layout", ["auto", "wscl"])
+def test_wscl_list(layout: str, tmp_path: Path) -> None:
+    file = releases.wscl_list(tmp_path)
+    data = DataConfig(root=str(tmp_path), layout=layout, list=file.name)
+    assert open_set(data, masks=False)["name"] == ["Au_ani_0001", "Sp_S_NNN_C_txt0045_txt0045_0045"]
+    rows = open_set(DataConfig(root=str(tmp_path), list=file.name, subset="all"), masks=True)
+    assert rows["label"] == [0, 0, 1, 1]
+    assert np.array_equal(load_mask(rows[3]), releases.TRUTH)
+    everything = open_split(DataConfig(root=str(tmp_path), list=str(file), val_share=0.0), "train")
+    assert everything["name"] == ["Au_ani_00001", "Tp_D_CRN_S_N_ani00002_ani00003_00012"]
+
+
+def test_imdlbenco_list_and_a_list_of_names(tmp_path: Path) -> None:
+    file = releases.imdlbenco_list(tmp_path)
+    rows = open_set(DataConfig(list=str(file)), masks=True)
+    assert rows["label"] == [0, 1]
+    assert np.array_equal(load_mask(rows[1]), releases.TRUTH)
+    releases.folders(tmp_path / "own")
+    (tmp_path / "own" / "some.txt").write_text("authentic/a.jpg\nmanipulated/batch/b\n\n")
+    own = DataConfig(root=str(tmp_path / "own"), list="some.txt")
+    assert open_set(own, masks=False)["name"] == ["authentic/a.jpg", "manipulated/batch/b.png"]
+    for line, message in (("nothing.png", "is not in"), ("b.png", "names 2 pictures")):
+        (tmp_path / "own" / "some.txt").write_text(line)
+        with pytest.raises(UserError, match=rf"some.txt: {line} {message}"):
+            open_set(own, masks=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": {"path": "x.png"}}, r"entry 'a' needs a path \(text\) and a label"),
+        ({"a": {"path": "x.png", "label": 0}}, "names x.png, which is not below"),
+        ([["x.png"]], "entry 0 must be"),
+        ([], "lists no picture"),
+    ],
+)
+def test_broken_lists_are_named(content, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"list.json.*{message}"):
+        open_set(DataConfig(root=str(tmp_path), list="list.json"), masks=False)
+
+
+def test_masks_are_optional_for_ones_own_pictures(tmp_path: Path) -> None:
+    rows = open_set(DataConfig(root=str(releases.folders(tmp_path, masks=False))), masks=True)
+    assert rows["mask"] == [None] * 4
+    assert not load_mask(rows[0]).any()
+    with pytest.raises(UserError, match="labelled manipulated and has no mask"):
+        load_mask(rows[3])
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "message"),
+    [
+        ("", {}, "no data folder given"),
+        ("nowhere", {}, "does not exist"),
+        ("empty", {}, "none of the known layouts"),
+        ("set", {"layout": "columbia"}, "has the layout casia2"),
+        ("set", {"layout": "wscl"}, "name it with --data.list"),
+        ("set", {"list": "no.json"}, "the list no.json exists neither"),
+    ],
+)
+def test_wrong_folders_are_named(root: str, options: dict, message: str, tmp_path: Path) -> None:
+    releases.casia2(tmp_path / "set")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        open_set(DataConfig(root=root and str(tmp_path / root), **options), masks=False)
+
+
+def test_tp_and_gt_must_have_equal_counts(tmp_path: Path) -> None:
+    releases.imdlbenco(tmp_path)
+    next((tmp_path / "Gt").iterdir()).unlink()
+    with pytest.raises(UserError, match="Tp holds 2 pictures and Gt 1"):
+        open_set(DataConfig(root=str(tmp_path)), masks=True)
+    assert len(open_set(DataConfig(root=str(tmp_path)), masks=False)) == 3
+
+
+@pytest.mark.skipif(not SAMPLES, reason="PAPERS_SAMPLES is not set")
+@pytest.mark.parametrize(("layout", "authentic", "manipulated"), [("casia1", 20, 42), ("casia2", 8, 12)])
+def test_real_files(layout: str, authentic: int, manipulated: int) -> None:
+    rows = open_set(DataConfig(root=f"{SAMPLES}/manipulation", layout=layout), masks=True)
+    assert rows["label"] == [0] * authentic + [1] * manipulated
+    for row in rows:
+        found = load_mask(row)
+        assert found.shape == load_picture(row).shape[:2]
+        assert 0.001 < found.mean() < 0.7 or not row["label"]

@@ -1,0 +1,30 @@
+"""Prompted segmenters behind one protocol: a picture, a box and points -> a mask.
+
+`make_refiner("grabcut")` needs no weights; a checkpoint of Meta's, a model folder or a Hub name gives SAM.
+Importing this is light: each back end imports its libraries when it is made.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from papers_shared.sam.grabcut import GrabCut
+    from papers_shared.sam.make import make_refiner
+    from papers_shared.sam.protocol import PromptedSegmenter, SamResult
+
+__all__ = ["GrabCut", "PromptedSegmenter", "SamResult", "make_refiner"]
+
+_HOMES = {
+    "GrabCut": "grabcut",
+    "PromptedSegmenter": "protocol",
+    "SamResult": "protocol",
+    "make_refiner": "make",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
