@@ -14,10 +14,11 @@ from fanet.data import load_labels
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import FiguresOptions
-from fanet.predict import match_pictures, open_segmenter, predict, unique_names
+from fanet.predict import open_segmenter, predict
 from fanet.transforms import prepare_image
 from papers_shared.errors import UserError
 from papers_shared.images import legend, load_image, overlay, palette_for, side_by_side
+from papers_shared.inputs import match_pictures, unique_names
 
 COLOURMAP = np.array(
     [
