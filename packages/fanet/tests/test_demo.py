@@ -13,9 +13,9 @@ from PIL import Image
 
 from fanet import demo as module
 from fanet.demo import CONFUSED, FALSE_ALARM, MISSED, background_baseline, error_map, run
-from fanet.demo_page import Curve, chart
 from fanet.options import DemoOptions
 from fanet.toy import write_zerowaste
+from papers_shared.pages import Curve, chart
 
 
 class Outline(HTMLParser):

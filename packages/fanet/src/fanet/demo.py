@@ -16,7 +16,7 @@ from PIL import Image
 
 from fanet.config import Recipe, toy
 from fanet.data import load_frame, load_labels, open_split
-from fanet.demo_page import ClassRow, Curve, Page, Scene
+from fanet.demo_page import ClassRow, Page, Scene
 from fanet.evaluate import evaluate
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import DemoOptions
@@ -26,6 +26,7 @@ from fanet.train import train
 from papers_shared.errors import UserError
 from papers_shared.images import overlay
 from papers_shared.metrics import ConfusionMatrix
+from papers_shared.pages import Curve
 
 MARGIN = 0.25
 """The demo fails unless val and test mIoU beat the all-background baseline by this much (fractions)."""

@@ -1,0 +1,171 @@
+"""One HTML file that needs nothing else, neither scripts nor a network: the shell and its parts."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+RGB = tuple[int, int, int]
+Points = Sequence[tuple[float, float]]
+
+STYLE = Path(__file__).with_name("pages.css")
+
+
+@dataclass(frozen=True)
+class Curve:
+    name: str
+    style: str
+    """CSS class of the line: `a` (main), `faint` or `dashed`."""
+    points: Points
+
+
+def page(headline: str, lead: str, body: Iterable[str], footnote: str) -> str:
+    """The whole file.
+
+    Args:
+        lead: Plain text under the headline; so is `footnote`, at the end.
+        body: HTML between them.
+    """
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{text(headline)}</title>
+<style>{STYLE.read_text(encoding="utf-8")}</style>
+<main>
+<header><h1>{text(headline)}</h1><p class="lead">{text(lead)}</p></header>
+{"".join(body)}
+<footer><p>{text(footnote)}</p></footer>
+</main>
+</html>
+"""
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading (plain text) and HTML under it."""
+    return f"<section><h2>{text(title)}</h2>{''.join(parts)}</section>"
+
+
+def figures(entries: Iterable[tuple[str, str, str]]) -> str:
+    """Large numbers in a row: (label, value, remark)."""
+    return f'<dl class="figures">{"".join(_figure(*entry) for entry in entries)}</dl>'
+
+
+def pictures(titled: Sequence[tuple[str, Image.Image]], about: str, *, lossy: bool = False) -> str:
+    """Pictures of one size in a row, each with its title; `about` completes what a screen reader says.
+
+    Args:
+        lossy: JPEG in place of PNG: photographs then take a tenth of the bytes.
+    """
+    source = jpeg if lossy else png
+    parts = (
+        f'<figure><img src="{source(image)}" alt="{text(title)} of {text(about)}" width="{image.width}"'
+        f' height="{image.height}"><figcaption>{text(title)}</figcaption></figure>'
+        for title, image in titled
+    )
+    return f'<div class="scene" style="--columns:{len(titled)}">{"".join(parts)}</div>'
+
+
+def commands(entries: Iterable[tuple[str, str]]) -> str:
+    """(what it does, command), the command to be copied."""
+    return "".join(f"<p>{text(what)}</p><pre><code>{text(line)}</code></pre>" for what, line in entries)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are HTML; the first of each row is its heading."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def chart(curves: Sequence[Curve], *, top: float | None = None, percent: bool = False) -> str:
+    """Lines over steps as an inline SVG; the vertical axis goes from 0 to `top` (else a round number)."""
+    width, height, left, bottom, pad = 420, 230, 44, 26, 10
+    last = max(x for curve in curves for x, _ in curve.points)
+    top = top or max(y for curve in curves for _, y in curve.points)
+    y_step, x_step = _round_step(top / 4), _round_step(last / 4)
+    top = math.ceil(top / y_step - 1e-9) * y_step
+
+    def place(x: float, y: float) -> str:
+        across = left + x / last * (width - left - pad)
+        return f"{across:.1f},{pad + (1 - min(y, top) / top) * (height - bottom - pad):.1f}"
+
+    parts = []
+    for index in range(round(top / y_step) + 1):
+        value = index * y_step
+        x, y = place(0, value).split(",")
+        label = f"{100 * value:.0f} %" if percent else f"{value:g}"
+        parts.append(f'<line class="grid" x1="{x}" x2="{width - pad}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y}" dy="4" text-anchor="end">{label}</text>')
+    for index in range(int(last / x_step + 1e-9) + 1):
+        x = place(index * x_step, 0).split(",")[0]
+        parts.append(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{index * x_step:g}</text>')
+    for curve in curves:
+        points = " ".join(place(x, y) for x, y in curve.points)
+        parts.append(f'<polyline class="{curve.style}" points="{points}"/>')
+        if curve.style == "a" and len(curve.points) <= 12:
+            for point in points.split():
+                x, y = point.split(",")
+                parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3"/>')
+    names = ", ".join(curve.name for curve in curves)
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text(names)}">{"".join(parts)}</svg>'
+
+
+def _round_step(value: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 x 10^n that is not below `value`."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= value * (1 - 1e-9))
+
+
+def _figure(label: str, value: str, remark: str) -> str:
+    return f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd><dd class='remark'>{text(remark)}</dd></div>"
+
+
+def chips(entries: Sequence[tuple[str, RGB]]) -> str:
+    """Names, each behind a square of its colour."""
+    return " ".join(
+        f'<span class="chip"><i style="background:{css(colour)}"></i>{text(name)}</span>'
+        for name, colour in entries
+    )
+
+
+def keys(curves: Sequence[Curve]) -> str:
+    """The legend of a chart."""
+    return "".join(f'<span class="key {curve.style}">{text(curve.name)}</span>' for curve in curves)
+
+
+def png(image: Image.Image) -> str:
+    """A picture as the address of itself."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def jpeg(image: Image.Image) -> str:
+    """A picture as the address of itself, lossy."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def as_percent(fraction: float | None) -> str:
+    return "absent" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def css(colour: RGB) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def text(plain: str) -> str:
+    """Plain text as HTML."""
+    return html.escape(plain).replace(" %", "&nbsp;%")
