@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fanet.config import ModelConfig
-from fanet.figures import COLOURMAP, frm_features, heat_map, qualitative, run
+from fanet.figures import frm_features, qualitative, run
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import FiguresOptions
@@ -52,15 +52,6 @@ def test_frm_features_are_those_of_the_last_block_of_stage_3() -> None:
     torch.testing.assert_close(low, features * smooth)
     torch.testing.assert_close(output[None], frm(features[None]).detach())
     assert not frm._forward_hooks
-
-
-def test_heat_map() -> None:
-    values = np.linspace(0, 1, 200).reshape(10, 20)
-    drawn = np.asarray(heat_map(values, (40, 20)))
-    assert drawn.shape == (20, 40, 3)
-    np.testing.assert_allclose(drawn[0, 0], COLOURMAP[0], atol=3)
-    np.testing.assert_allclose(drawn[-1, -1], COLOURMAP[-1], atol=3)
-    assert np.isfinite(np.asarray(heat_map(np.ones((3, 4)), (8, 6)))).all()
 
 
 def test_columns_of_the_panel(scene: Path) -> None:

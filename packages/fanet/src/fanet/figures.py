@@ -17,24 +17,9 @@ from fanet.options import FiguresOptions
 from fanet.predict import open_segmenter, predict
 from fanet.transforms import prepare_image
 from papers_shared.errors import UserError
+from papers_shared.heat import heat_map
 from papers_shared.images import legend, load_image, overlay, palette_for, side_by_side
 from papers_shared.inputs import match_pictures, unique_names
-
-COLOURMAP = np.array(
-    [
-        (14, 0, 63),
-        (54, 0, 95),
-        (102, 2, 111),
-        (147, 30, 107),
-        (190, 57, 95),
-        (225, 92, 76),
-        (251, 133, 49),
-        (255, 183, 79),
-        (255, 228, 126),
-    ],
-    np.float32,
-)
-"""Dark violet to light yellow in equal steps of OKLCH lightness (0.18 to 0.92) and hue."""
 
 
 def qualitative(
@@ -119,16 +104,6 @@ def frm_features(segmenter: Segmenter, images: Tensor) -> dict[str, Tensor]:
         segmenter.train(training)
     maps = {"F: FRM input": features, "R = F - Q": features - smooth, "S = F * Q": features * smooth}
     return {title: value[0] for title, value in (maps | {"FRM output": output}).items()}
-
-
-def heat_map(values: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """An (h, w) map in the colours of `COLOURMAP`, enlarged to `size` (width, height)."""
-    low, high = np.percentile(values, (1, 99))
-    stretched = ((values - low) / max(high - low, 1e-12)).clip(0, 1).astype(np.float32)
-    enlarged = np.asarray(Image.fromarray(stretched).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-    anchors = np.linspace(0, 1, len(COLOURMAP))
-    colours = np.stack([np.interp(enlarged, anchors, COLOURMAP[:, channel]) for channel in range(3)], axis=-1)
-    return Image.fromarray(colours.round().astype(np.uint8))
 
 
 def _truth(image: str | Path, mask: str | Path, num_classes: int) -> np.ndarray:
