@@ -10,16 +10,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from papers_shared.sam.cache import EmbeddingCache
     from papers_shared.sam.grabcut import GrabCut
+    from papers_shared.sam.hf import TransformersSam, convert_meta_checkpoint
     from papers_shared.sam.make import make_refiner
+    from papers_shared.sam.meta import SegmentAnything
     from papers_shared.sam.protocol import PromptedSegmenter, SamResult
 
-__all__ = ["GrabCut", "PromptedSegmenter", "SamResult", "make_refiner"]
+__all__ = [
+    "EmbeddingCache",
+    "GrabCut",
+    "PromptedSegmenter",
+    "SamResult",
+    "SegmentAnything",
+    "TransformersSam",
+    "convert_meta_checkpoint",
+    "make_refiner",
+]
 
 _HOMES = {
+    "EmbeddingCache": "cache",
     "GrabCut": "grabcut",
     "PromptedSegmenter": "protocol",
     "SamResult": "protocol",
+    "SegmentAnything": "meta",
+    "TransformersSam": "hf",
+    "convert_meta_checkpoint": "hf",
     "make_refiner": "make",
 }
 

@@ -1,0 +1,53 @@
+"""SAM's frame of reference: between a picture and the square that the networks see.
+
+As in Meta's program: the longest side becomes `side` by Pillow's bilinear filter on bytes, sizes rounded half
+up, so that x and y have ratios of their own; the rest of the square, right and below, is zeros after the
+normalisation. Half a pixel is added to coordinates inside the networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+PREPROCESSING = 1
+"""Number of this preprocessing in the keys of cached embeddings."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a picture lies in the square; sizes are (height, width) in pixels."""
+
+    original: tuple[int, int]
+    inner: tuple[int, int]
+    side: int
+
+    @staticmethod
+    def of(image: np.ndarray, side: int) -> Frame:
+        height, width = image.shape[:2]
+        factor = side / max(height, width)
+        return Frame((height, width), (int(height * factor + 0.5), int(width * factor + 0.5)), side)
+
+    def pixels(self, image: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 RGB -> float32 (3, side, side), normalised and padded."""
+        resized = Image.fromarray(image).resize(self.inner[::-1], Image.Resampling.BILINEAR)
+        values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
+        mean, std = (torch.tensor(part).view(3, 1, 1) for part in (MEAN, STD))
+        return F.pad((values - mean) / std, (0, self.side - self.inner[1], 0, self.side - self.inner[0]))
+
+    def places(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) places x, y of the picture -> those of the square."""
+        return xy * (self.inner[1] / self.original[1], self.inner[0] / self.original[0])
+
+    def logits(self, low_res: Tensor) -> Tensor:
+        """(N, h, w) mask logits over the square -> (N, H, W) over the picture; both steps bilinear."""
+        square = F.interpolate(low_res[None], (self.side, self.side), mode="bilinear", align_corners=False)
+        inner = square[..., : self.inner[0], : self.inner[1]]
+        return F.interpolate(inner, self.original, mode="bilinear", align_corners=False)[0]

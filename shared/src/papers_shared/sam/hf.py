@@ -1,0 +1,212 @@
+"""SAM by transformers' `SamModel`, whose image encoder uses fused attention; and Meta's checkpoints brought to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from papers_shared.checkpoints import load_official
+from papers_shared.errors import UserError
+from papers_shared.sam.cache import EmbeddingCache
+from papers_shared.sam.network import SamNetwork
+from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SIZES, SamShape
+
+if TYPE_CHECKING:
+    from transformers import SamConfig
+
+INSTALL = "pip install transformers"
+SHARED = "shared_image_embedding.positional_embedding"
+RENAMED = (
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", SHARED),
+    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
+    (r"^image_encoder\.neck\.0\.", "vision_encoder.neck.conv1."),
+    (r"^image_encoder\.neck\.1\.", "vision_encoder.neck.layer_norm1."),
+    (r"^image_encoder\.neck\.2\.", "vision_encoder.neck.conv2."),
+    (r"^image_encoder\.neck\.3\.", "vision_encoder.neck.layer_norm2."),
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"\.norm(\d)\.", r".layer_norm\1."),
+    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
+    (r"\.point_embeddings\.", ".point_embed."),
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+)
+HEAD = re.compile(r"((?:iou_prediction_head|output_hypernetworks_mlps\.\d+)\.)layers\.(\d+)\.")
+
+
+class TransformersSam(SamNetwork):
+    """A `SamModel`: a folder that `convert_meta_checkpoint` or transformers wrote, or a Hub name.
+
+    The LayerNorms of the mask decoder are given Meta's epsilon (1e-5) whatever the configuration says: the
+    published conversions carry transformers' default (1e-6), which moves the logits.
+
+    Args:
+        source: A folder, opened without network access, or a Hub name such as `facebook/sam-vit-base`.
+
+    Raises:
+        UserError: transformers is not installed, or there is no such folder or model.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        precision: str = "no",
+        cache: EmbeddingCache | None = None,
+        revision: str | None = None,
+    ) -> None:
+        network = _load(str(source), revision)
+        for module in network.mask_decoder.transformer.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = DECODER_EPS
+        vision = network.config.vision_config
+        size = SIZES.get(vision.hidden_size, f"vit-{vision.hidden_size}")
+        network.to(device).eval()
+        super().__init__(
+            network, int(vision.image_size), f"transformers SAM {size}", precision=precision, cache=cache
+        )
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        network: Any = self.network
+        embedding: Tensor = network.vision_encoder(pixels)[0]
+        return embedding
+
+    def _decode(
+        self,
+        embedding: Tensor,
+        box: Tensor | None,
+        points: Tensor | None,
+        labels: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        answer = self.network(
+            image_embeddings=embedding,
+            input_boxes=None if box is None else box[None],
+            input_points=None if points is None else points[None],
+            input_labels=None if labels is None else labels[None],
+            multimask_output=multimask,
+        )
+        return answer.pred_masks[0, 0], answer.iou_scores[0, 0]
+
+
+def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_heads: int = 8) -> Path:
+    """Write a checkpoint of Meta's as a folder for `SamModel` (safetensors and config.json), and return it.
+
+    Args:
+        decoder_heads: Heads of the mask decoder; 8 in all that Meta released.
+
+    Raises:
+        UserError: transformers is not installed, the file is no SAM checkpoint, or an entry has no place.
+    """
+    from papers_shared.runs.atomic import writing_folder
+
+    state = load_official(source)
+    shape = SamShape.of(state, source, decoder_heads)
+    network = _package().SamModel(_config(shape))
+    renamed = {rename(name, shape.iou_depth): tensor for name, tensor in state.items()}
+    renamed["prompt_encoder.shared_embedding.positional_embedding"] = renamed[SHARED]
+    own = network.state_dict()
+    wrong = sorted(renamed.keys() ^ own.keys())
+    if wrong:
+        raise UserError(
+            f"{source}: {wrong[0]} and {len(wrong) - 1} more entries have no counterpart in SamModel"
+        )
+    network.load_state_dict(renamed)
+    with writing_folder(folder) as partial:
+        network.save_pretrained(partial)
+    return Path(folder)
+
+
+def rename(name: str, iou_depth: int = 3) -> str:
+    """The name in `SamModel` of an entry that Meta calls `name`."""
+    if match := HEAD.search(name):
+        number, last = int(match[2]), iou_depth - 1
+        layer = {0: "proj_in", last: "proj_out"}.get(number, f"layers.{number - 1}")
+        name = f"{name[: match.start()]}{match[1]}{layer}.{name[match.end() :]}"
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _config(shape: SamShape) -> SamConfig:
+    """The configuration of `SamModel` for these sizes."""
+    package = _package()
+    vision = package.SamVisionConfig(
+        hidden_size=shape.embed_dim,
+        output_channels=shape.out_chans,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.num_heads,
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        layer_norm_eps=ENCODER_EPS,
+        window_size=shape.window_size,
+        global_attn_indexes=list(shape.global_blocks),
+        num_pos_feats=shape.out_chans // 2,
+        mlp_dim=shape.mlp_dim,
+    )
+    prompts = package.SamPromptEncoderConfig(
+        hidden_size=shape.out_chans,
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        mask_input_channels=shape.mask_chans,
+    )
+    decoder = package.SamMaskDecoderConfig(
+        hidden_size=shape.out_chans,
+        mlp_dim=shape.decoder_mlp_dim,
+        num_hidden_layers=shape.decoder_depth,
+        num_attention_heads=shape.decoder_heads,
+        attention_downsample_rate=shape.downsample_rate,
+        num_multimask_outputs=shape.num_multimasks,
+        iou_head_depth=shape.iou_depth,
+        iou_head_hidden_dim=shape.iou_dim,
+        layer_norm_eps=DECODER_EPS,
+    )
+    return package.SamConfig(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=prompts.to_dict(),
+        mask_decoder_config=decoder.to_dict(),
+    )
+
+
+def _load(source: str, revision: str | None) -> Any:
+    package = _package()
+    local = Path(source).expanduser().is_dir()
+    try:
+        network, report = package.SamModel.from_pretrained(
+            str(Path(source).expanduser()) if local else source,
+            revision=revision,
+            local_files_only=local,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        where = (
+            "this folder holds no SAM model" if local else "neither a folder here nor to be had from the Hub"
+        )
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{source}: {where} ({reason})") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(f"{source} lacks {missing[0]} and {len(missing) - 1} more weights of a SAM model")
+    return network
+
+
+def _package() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            f"SAM by transformers needs a package that is not installed ({error}): {INSTALL}"
+        ) from error
+    return transformers

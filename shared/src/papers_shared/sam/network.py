@@ -1,0 +1,168 @@
+"""What the two SAM back ends share: one embedding per picture, any number of prompts on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from papers_shared.errors import UserError
+from papers_shared.sam.cache import EmbeddingCache
+from papers_shared.sam.frame import PREPROCESSING, Frame
+from papers_shared.sam.protocol import Box, Points, SamResult, check_image, check_prompt
+
+
+class SamNetwork(ABC):
+    """A segmenter whose network embeds the picture once and then answers prompts on the embedding.
+
+    Args:
+        network: In evaluation mode, on the device where it computes.
+        side: Of its square input in pixels.
+        name: What made the masks, for reports.
+        precision: Of the image encoder: no (float32) or bf16, by autocast; prompts are float32 always.
+        cache: Embeddings on disk; None: only those of the last `set_images` are kept, in memory.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        side: int,
+        name: str,
+        *,
+        precision: str = "no",
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        if precision not in ("no", "bf16"):
+            raise UserError(f"a segmenter computes in the precision no or bf16, not {precision!r}")
+        self.network, self.side, self.name = network, side, name
+        self.precision, self.cache = precision, cache
+        self._prepared: OrderedDict[str, Tensor] = OrderedDict()
+        self._frame: Frame | None = None
+        self._embedding: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def set_image(self, image: np.ndarray) -> None:
+        """Take a picture, (H, W, 3) uint8 RGB; the encoder runs unless its embedding is prepared or cached."""
+        key = self._key(image)
+        if key not in self._prepared:
+            self.set_images([image])
+        self._embedding = self._prepared[key]
+        self._frame = Frame.of(image, self.side)
+
+    def set_images(self, images: Sequence[np.ndarray]) -> None:
+        """Prepare pictures in one batch through the encoder; former ones are forgotten, cached ones not computed."""
+        keys = [self._key(check_image(image)) for image in images]
+        known = {key: self._prepared[key] for key in keys if key in self._prepared}
+        for key in keys:
+            if key not in known and self.cache is not None:
+                stored = self.cache.read(key)
+                if stored is not None:
+                    known[key] = stored.to(self.device)
+        todo = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
+        if todo:
+            batch = torch.stack([Frame.of(image, self.side).pixels(image) for image in todo.values()])
+            with torch.inference_mode(), self._autocast():
+                embedded = self._embed(batch.to(self.device)).float()
+            for key, embedding in zip(todo, embedded, strict=True):
+                known[key] = embedding
+                if self.cache is not None:
+                    self.cache.write(key, embedding)
+        self._prepared = OrderedDict((key, known[key]) for key in keys)
+
+    def predict(
+        self,
+        box: Box | None = None,
+        points: Points | None = None,
+        labels: Sequence[int] | None = None,
+        multimask: bool = False,
+    ) -> SamResult:
+        """One mask (three with `multimask`) where the logits, brought to the picture's size, are positive.
+
+        Raises:
+            UserError: No picture is set, or the prompt is empty or malformed.
+        """
+        _, low_res, scores = self.predict_logits(box, points, labels, multimask)
+        assert self._frame is not None
+        masks = (self._frame.logits(low_res) > 0).cpu().numpy()
+        return SamResult(masks, scores.cpu().numpy(), low_res.cpu().numpy())
+
+    def predict_logits(
+        self,
+        box: Box | None = None,
+        points: Points | None = None,
+        labels: Sequence[int] | None = None,
+        multimask: bool = False,
+    ) -> tuple[Frame, Tensor, Tensor]:
+        """Frame of the picture, mask logits (N, h, w) over the padded square, predicted quality (N,).
+
+        Raises:
+            UserError: No picture is set, or the prompt is empty or malformed.
+        """
+        if self._frame is None or self._embedding is None:
+            raise UserError("the segmenter has no picture yet: call set_image first")
+        prompt = check_prompt(box, points, labels)
+        corners = None
+        if prompt.box is not None:
+            corners = self._tensor(self._frame.places(prompt.box.reshape(2, 2)).reshape(1, 4))
+        places = self._tensor(self._frame.places(prompt.points))[None] if len(prompt.points) else None
+        kinds = torch.as_tensor(prompt.labels, device=self.device)[None] if places is not None else None
+        with torch.inference_mode():
+            low_res, scores = self._decode(self._embedding[None], corners, places, kinds, multimask)
+        return self._frame, low_res.float(), scores.float()
+
+    @abstractmethod
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """(B, 3, side, side) normalised -> (B, C, h, w)."""
+
+    @abstractmethod
+    def _decode(
+        self,
+        embedding: Tensor,
+        box: Tensor | None,
+        points: Tensor | None,
+        labels: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (N, 4h, 4w) and predicted qualities (N,).
+
+        Args:
+            embedding: (1, C, h, w).
+            box: (1, 4) in pixels of the square.
+            points: (1, P, 2) likewise.
+            labels: (1, P).
+        """
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _key(self, image: np.ndarray) -> str:
+        """Of the pixels, the network's weights and class, the preprocessing and the precision."""
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16)
+        digest.update(repr((image.shape, self._weights(), PREPROCESSING, self.side, self.precision)).encode())
+        return digest.hexdigest()
+
+    def _weights(self) -> str:
+        """Class and content of the network; read once, and only where embeddings go to disk."""
+        if self.cache is None:
+            return ""
+        if not hasattr(self, "_digest"):
+            digest = hashlib.blake2b(type(self).__name__.encode(), digest_size=16)
+            for name, value in sorted(self.network.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            self._digest = digest.hexdigest()
+        return self._digest
