@@ -1,0 +1,247 @@
+"""`plvl data build`: sources -> one folder.
+
+    OUTPUT/plvl-data.json   what it was made of: format, files with their hashes, counts, the hash of each split
+    OUTPUT/SPLIT/           a `datasets.Dataset` saved to disk: the columns of `plvl.data`, `image` as a path that
+                            starts from the folder `images` of the manifest
+    OUTPUT/SPLIT.jsonl      the same expressions as JSON lines (`plvl.data.sources.json_lines`), masks as COCO's
+                            run-length codes
+
+The hash of a split covers names, file names of the pictures (not their folders), sizes, sentences, boxes and
+masks in their order: two people with the same annotations get the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import datasets
+from datasets import Features, Value
+from datasets.arrow_writer import ArrowWriter
+
+from papers_shared.errors import UserError
+from papers_shared.runs import write_json, writing_folder
+from plvl.data.readers import FORMAT, MANIFEST, quiet
+from plvl.data.records import Record, RowMaker, Source
+from plvl.data.rows import FEATURES, Row
+
+STORED = Features({**FEATURES, "image": Value("string")})
+"""Columns on disk: a picture is its path."""
+SAY_EVERY = 20_000
+Missing = Literal["error", "drop", "keep"]
+Plan = Callable[[Source, str, Record], Sequence[str]]
+"""(source, its split, record) -> the splits of the output that take it; none: it is left out."""
+
+
+@dataclass
+class Counts:
+    """Of one split."""
+
+    images: set[str] = field(default_factory=set)
+    objects: set[str] = field(default_factory=set)
+    expressions: int = 0
+    masks: int = 0
+
+    def add(self, record: Record, row: Row) -> None:
+        self.images.add(record.image_id or str(record.image["path"]))
+        self.objects.add(record.object_id or record.name)
+        self.expressions += 1
+        self.masks += row["mask"] is not None
+
+    def to_json(self) -> dict[str, int]:
+        return {
+            "images": len(self.images),
+            "objects": len(self.objects),
+            "expressions": self.expressions,
+            "masks": self.masks,
+        }
+
+
+def same_splits(source: Source, split: str, record: Record) -> Sequence[str]:
+    """The plan of a single data set: its own splits."""
+    return (split,)
+
+
+def build(
+    output: str | Path,
+    dataset: str,
+    sources: Sequence[Source],
+    *,
+    images: str | Path = "",
+    plan: Plan = same_splits,
+    missing: Missing = "error",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Read all sources and write the folder `output`, replacing what `plvl data build` wrote there before.
+
+    Args:
+        dataset: name of the result in its manifest.
+        images: folder that picture paths become relative to, where they lie below it; empty: the folder that
+            all pictures have in common.
+        missing: what to do about a picture that is not there: stop, leave its expressions out, or keep them.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: a source cannot be read, no expression is left, or `output` is some other folder.
+    """
+    output = Path(output).expanduser()
+    if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} exists and was not written by `plvl data build`: name a new folder")
+    with writing_folder(output) as folder:
+        writers: dict[str, _SplitWriter] = {}
+        make, absent = RowMaker(), _Absent(missing)
+        for source in sources:
+            for number, (split, record) in enumerate(source.read(), start=1):
+                if progress and number % SAY_EVERY == 0:
+                    print(f"{source.name}: {number:,} expressions", file=sys.stderr, flush=True)
+                targets = plan(source, split, record)
+                if not targets or absent.leaves_out(record, source):
+                    continue
+                row, code = make(record)
+                for target in targets:
+                    if target not in writers:
+                        writers[target] = _SplitWriter(folder, target)
+                    writers[target].write(record, row, code)
+        if not writers:
+            raise UserError(
+                f"no expression of {dataset} is left to write: {absent.summary() or 'the sources are empty'}"
+            )
+        base = _base(images, writers)
+        splits = {name: writer.close(base) for name, writer in writers.items()}
+        manifest = {
+            "format": FORMAT,
+            "dataset": dataset,
+            "images": str(base),
+            "images_from_here": os.path.relpath(base, output.resolve()),
+            "splits": splits,
+            "sha256": _digest(json.dumps([[name, splits[name]["sha256"]] for name in sorted(splits)])),
+            "missing_pictures": absent.count,
+            "sources": [
+                {
+                    "name": source.name,
+                    "files": [{"path": str(file), "sha256": file_digest(file)} for file in source.files],
+                    "left_out": source.remarks,
+                }
+                for source in sources
+            ],
+        }
+        write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _Absent:
+    """Looks whether pictures are there, each once."""
+
+    def __init__(self, missing: Missing) -> None:
+        self.missing = missing
+        self.count = 0
+        self._last = ("", True)
+
+    def leaves_out(self, record: Record, source: Source) -> bool:
+        path = record.image["path"]
+        if record.image["bytes"] is not None or path is None:
+            raise UserError(
+                f"'{record.name}' has its picture inside the data set: save the pictures as files first"
+            )
+        if path != self._last[0]:
+            self._last = (path, os.path.isfile(path))
+            self.count += not self._last[1]
+        if self._last[1] or self.missing == "keep":
+            return False
+        if self.missing == "drop":
+            source.remark("the picture is missing")
+            return True
+        raise UserError(
+            f"{path}: no such picture ('{record.name}'); name the folder of the pictures with --images, or "
+            "choose --missing drop or keep"
+        )
+
+    def summary(self) -> str:
+        return f"{self.count} pictures are missing" if self.count else ""
+
+
+class _SplitWriter:
+    """One split: a growing Arrow file and a growing JSON lines file with absolute paths, made relative at the end."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        if not split or split.startswith(".") or "/" in split or "\\" in split:
+            raise UserError(f"'{split}' cannot be the name of a split")
+        self.folder, self.split = folder, split
+        self.counts = Counts()
+        self._digest = hashlib.sha256()
+        self._arrow = folder / f".{split}.arrow"
+        self._lines = folder / f".{split}.jsonl"
+        self._writer = ArrowWriter(path=str(self._arrow), features=STORED, writer_batch_size=1000)
+        self._file: TextIO = open(self._lines, "w", encoding="utf-8")  # noqa: SIM115
+        self.common = ""
+
+    def write(self, record: Record, row: Row, code: dict[str, Any] | None) -> None:
+        path = os.path.abspath(row["image"]["path"])
+        self._writer.write({**row, "image": path})
+        line = {
+            "name": row["name"], "image": path, "width": row["width"], "height": row["height"],
+            "expression": row["expression"], "box": row["box_xyxy"], "mask": code, "source": row["source"],
+            "image_id": row["image_id"], "photo_id": row["photo_id"], "object_id": record.object_id,
+        }  # fmt: skip
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        stable = {**line, "image": os.path.basename(path)}
+        self._digest.update(json.dumps(stable, sort_keys=True).encode() + b"\n")
+        self.counts.add(record, row)
+        parent = os.path.dirname(path)
+        self.common = os.path.commonpath([self.common, parent]) if self.common else parent
+
+    def close(self, base: Path) -> dict[str, Any]:
+        """Write the split with paths relative to `base`; its entry in the manifest."""
+        self._writer.finalize()
+        self._file.close()
+        with (
+            open(self._lines, encoding="utf-8") as absolute,
+            open(self.folder / f"{self.split}.jsonl", "w", encoding="utf-8") as relative,
+        ):
+            for line in absolute:
+                entry = json.loads(line)
+                entry["image"] = _relative(entry["image"], base)
+                relative.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        with quiet():
+            rows = datasets.Dataset.from_file(str(self._arrow))
+            paths = [_relative(path, base) for path in rows["image"]]
+            rows = rows.remove_columns("image").add_column("image", paths)
+            rows.select_columns(list(STORED)).save_to_disk(str(self.folder / self.split))
+        self._arrow.unlink()
+        self._lines.unlink()
+        return {**self.counts.to_json(), "sha256": self._digest.hexdigest()}
+
+
+def _base(images: str | Path, writers: dict[str, _SplitWriter]) -> Path:
+    if images:
+        return Path(images).expanduser().resolve()
+    return Path(os.path.commonpath([writer.common for writer in writers.values()]))
+
+
+def _relative(path: str, base: Path) -> str:
+    """`path` from `base` on where it lies below it, else as it is."""
+    try:
+        return Path(path).relative_to(base).as_posix()
+    except ValueError:
+        return path
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

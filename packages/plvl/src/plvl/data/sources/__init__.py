@@ -1,0 +1,1 @@
+"""One module per release: its files -> `plvl.data.records.Record`s."""
