@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +125,7 @@ def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_h
             f"{source}: {wrong[0]} and {len(wrong) - 1} more entries have no counterpart in SamModel"
         )
     network.load_state_dict(renamed)
-    with writing_folder(folder) as partial:
+    with writing_folder(folder) as partial, _no_bars(_package()):
         network.save_pretrained(partial)
     return Path(folder)
 
@@ -183,13 +185,14 @@ def _load(source: str, revision: str | None) -> Any:
     package = _package()
     local = Path(source).expanduser().is_dir()
     try:
-        network, report = package.SamModel.from_pretrained(
-            str(Path(source).expanduser()) if local else source,
-            revision=revision,
-            local_files_only=local,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with _no_bars(package):
+            network, report = package.SamModel.from_pretrained(
+                str(Path(source).expanduser()) if local else source,
+                revision=revision,
+                local_files_only=local,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError) as error:
         where = (
             "this folder holds no SAM model" if local else "neither a folder here nor to be had from the Hub"
@@ -200,6 +203,19 @@ def _load(source: str, revision: str | None) -> Any:
     if missing:
         raise UserError(f"{source} lacks {missing[0]} and {len(missing) - 1} more weights of a SAM model")
     return network
+
+
+@contextlib.contextmanager
+def _no_bars(package: Any) -> Iterator[None]:
+    """No progress bars of transformers for what takes a second, whatever the caller had set."""
+    logging = package.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _package() -> Any:
