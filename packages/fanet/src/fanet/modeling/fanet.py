@@ -13,6 +13,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from fanet.modeling.blocks import Block
+from fanet.modeling.lean import channels_last_gradient
 
 
 class FANet(nn.Module):
@@ -237,9 +238,10 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
-        if self.grad_checkpointing and not torch.jit.is_scripting():
-            return checkpoint_seq(self.blocks, x)
-        return self.blocks(x)
+        if torch.jit.is_scripting():
+            return self.blocks(x)
+        x = checkpoint_seq(self.blocks, x) if self.grad_checkpointing else self.blocks(x)
+        return channels_last_gradient(x)
 
 
 class ClassifierHead(nn.Module):
