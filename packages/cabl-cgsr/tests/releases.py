@@ -105,7 +105,7 @@ def imd2020(root: Path) -> Path:
 def folders(root: Path, masks: bool = True) -> Path:
     for name in ("a.jpg", "b.png"):
         picture(root / "authentic" / name)
-        picture(root / "manipulated" / "batch" / name)
+        picture(root / "manipulated" / "batch" / name, seed=1)
         if masks:
             mask(root / "masks" / "batch" / f"{Path(name).stem}.png")
     return root

@@ -51,7 +51,7 @@ def list_set(data: DataConfig, masks: bool, subset: str = "val") -> Listing:
     listing = _list(layout, base, masks, data.coverage_forgeries)
     if not listing.items:
         raise UserError(f"no picture in {base} (layout {layout}): check --data.root.")
-    return pick(listing, file) if file else listing
+    return pick(listing, file, root) if file else listing
 
 
 def locate(root: Path, layout: str = "auto") -> tuple[str, Path]:

@@ -73,7 +73,7 @@ def list_imdlbenco(file: Path, root: Path, masks: bool) -> Listing:
     return _listing(file, items, masks)
 
 
-def pick(listing: Listing, file: Path) -> Listing:
+def pick(listing: Listing, file: Path, root: Path | None = None) -> Listing:
     """The pictures of a set that a text file names, one a line, with or without folder and suffix.
 
     Raises:
@@ -83,12 +83,15 @@ def pick(listing: Listing, file: Path) -> Listing:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"the list {file} cannot be read ({error.strerror}): check --data.list.") from error
+    places = (listing.base, *([root] if root else []))
     exact: dict[str, set[str]] = defaultdict(set)
     loose: dict[str, set[str]] = defaultdict(set)
     for item in listing.items:
-        below = os.path.relpath(item.image, listing.base).replace(os.sep, "/")
-        for name in (item.name, below, os.path.splitext(below)[0]):
-            exact[name].add(item.name)
+        exact[item.name].add(item.name)
+        for place in places:
+            below = os.path.relpath(item.image, place).replace(os.sep, "/")
+            exact[below].add(item.name)
+            exact[os.path.splitext(below)[0]].add(item.name)
         for name in (item.image.name, stem_of(item.image)):
             loose[name].add(item.name)
     chosen = set()
