@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["PretrainedFolder", "dataclass_from_json", "dataclass_to_json", "read_json"]
+__all__ = ["PretrainedFolder", "dataclass_from_json", "dataclass_to_json", "local_folder", "read_json"]
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -94,7 +94,7 @@ class PretrainedFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = _local_folder(folder_or_repo, revision, cls.EXTRA_FILES)
+        folder = local_folder(folder_or_repo, revision, cls.EXTRA_FILES)
         config = cls._read_config(folder)
         if not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} has no {WEIGHTS}: it is not a complete model folder")
@@ -202,8 +202,14 @@ def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def _local_folder(folder_or_repo: str | Path, revision: str | None, extra: tuple[str, ...]) -> Path:
-    """The folder itself, or the downloaded snapshot of the repository."""
+def local_folder(
+    folder_or_repo: str | Path, revision: str | None = None, extra: tuple[str, ...] = ()
+) -> Path:
+    """The model folder itself, or the downloaded snapshot of the Hub repository, with its `extra` files.
+
+    Raises:
+        UserError: There is no such folder, and no such repository to be had.
+    """
     folder = Path(folder_or_repo).expanduser()
     if folder.is_dir():
         return folder

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,6 +12,7 @@ import fanet.registry
 from fanet.config import ModelConfig
 from fanet.modeling.fanet import Stage
 from papers_shared.errors import UserError
+from papers_shared.hub import CONFIG, WEIGHTS, local_folder, read_json
 
 LEVELS = (-4, -3, -2, -1)
 
@@ -139,15 +137,14 @@ def _flat_name(name: str) -> str:
 
 def read_folder(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The configuration and the tensors of a model folder, or of a Hub repository, written by this package."""
-    folder = Path(name)
-    if not folder.is_dir():
-        if name.count("/") != 1 or name.startswith((".", "/")):
-            raise UserError(f"model.pretrained: there is no folder '{name}'")
-        folder = Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    files = folder / "config.json", folder / "model.safetensors"
+    try:
+        folder = local_folder(name)
+    except UserError as error:
+        raise UserError(f"model.pretrained: {error}") from error
+    files = folder / CONFIG, folder / WEIGHTS
     if not all(file.is_file() for file in files):
         raise UserError(
-            f"model.pretrained: '{name}' is not a model folder (config.json and model.safetensors); the authors' "
-            "files become one with `fanet convert`"
+            f"model.pretrained: '{name}' is not a model folder ({CONFIG} and {WEIGHTS}); the authors' files become "
+            "one with `fanet convert`"
         )
-    return json.loads(files[0].read_text())["config"], load_file(files[1])
+    return read_json(files[0])["config"], load_file(files[1])
