@@ -8,7 +8,21 @@ import sys
 import pytest
 
 MODULES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
-FANET_VERBS = ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo")
+VERBS = {
+    "fanet": ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo"),
+    "plvl": ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo"),
+    "cabl-cgsr": (
+        "train",
+        "evaluate",
+        "robustness",
+        "predict",
+        "data",
+        "convert",
+        "export",
+        "figures",
+        "demo",
+    ),
+}
 HEAVY = {"torch", "torchvision", "timm", "datasets", "accelerate", "cv2", "transformers"}
 
 
@@ -28,14 +42,15 @@ def test_help_answers_without_heavy_imports(command: str) -> None:
     assert not imported & HEAVY
 
 
-def test_fanet_help_names_every_verb() -> None:
-    words = run("fanet", "--help").stdout.replace(",", " ").replace("{", " ").replace("}", " ").split()
-    assert not set(FANET_VERBS) - set(words)
+@pytest.mark.parametrize("command", VERBS)
+def test_help_names_every_verb(command: str) -> None:
+    words = run(command, "--help").stdout.replace(",", " ").replace("{", " ").replace("}", " ").split()
+    assert not set(VERBS[command]) - set(words)
 
 
-@pytest.mark.parametrize("verb", FANET_VERBS)
-def test_every_verb_of_fanet_has_help(verb: str) -> None:
-    answer = run("fanet", verb, "--help")
+@pytest.mark.parametrize(("command", "verb"), [(c, verb) for c, verbs in VERBS.items() for verb in verbs])
+def test_every_verb_has_help(command: str, verb: str) -> None:
+    answer = run(command, verb, "--help")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip()
 

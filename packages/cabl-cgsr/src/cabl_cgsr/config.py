@@ -102,6 +102,8 @@ class PromptConfig:
     """The box ends on the last pixel of the component, or one beyond."""
     positive_from: Literal["map", "component"] = "map"
     """Where the maximum is sought: in the whole map (it may lie outside the box) or in the component."""
+    multimask: bool = False
+    """Ask the segmenter for several masks and take the one it thinks best; several prompts need only one."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from cabl_cgsr.config import BACKBONES, NUM_BLOCKS, ModelConfig
 from cabl_cgsr.modeling.conformer import Conformer, ConformerFeatures, init_weights
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
+
+if TYPE_CHECKING:
+    from cabl_cgsr.predict import Localization
 
 
 class LocalizerOutput(NamedTuple):
@@ -114,6 +117,13 @@ class Localizer(nn.Module, PretrainedFolder):
         trans_map = at_least_float32(patches.transpose(1, 2).unflatten(2, features.grid))
         attention = at_least_float32(features.attention)
         return LocalizerMaps(conv_map.mean(dim=(2, 3)), logits_trans, conv_map, trans_map, attention)
+
+    def predict(self, image: Any, **options: Any) -> Localization:
+        """Verdict, map and masks of one picture (a path, a PIL image or an RGB array); see
+        `cabl_cgsr.predict.predict`."""
+        from cabl_cgsr.predict import predict
+
+        return predict(self, image, **options)
 
     def _heads(self, features: ConformerFeatures) -> tuple[Tensor, Tensor]:
         """The convolution branch's map, whose mean is its logits, and the other branch's logits.

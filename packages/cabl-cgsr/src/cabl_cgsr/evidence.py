@@ -1,0 +1,101 @@
+"""The evidence sheet of one picture: one HTML file that shows what was found, how, and by what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from cabl_cgsr.drawing import BOX, POINTS, draw_mask, draw_prompts, heat_over, shrink
+from cabl_cgsr.predict import Localization
+from cabl_cgsr.prompts import POSITIVE
+from papers_shared import pages
+
+SIDE = 960
+"""Longest side of the pictures of a sheet in pixels."""
+
+
+def sheet(found: Localization, *, file: str = "", model: str = "") -> str:
+    """The sheet as HTML that needs nothing else.
+
+    Args:
+        file: The picture's name, for the headline.
+        model: What judged it.
+    """
+    name = Path(file).name or "the picture"
+    share = 100 * float(found.mask.mean())
+    shown = found.manipulated or found.refined_mask is not None
+    body = [
+        pages.figures(
+            [
+                ("Verdict", found.verdict, f"score > {found.threshold:g} means manipulated"),
+                ("Score", f"{found.score:.3f}", "mean of both branches over all scales"),
+                ("Marked area", f"{share:.1f} %" if shown else "-", "of the picture, in the final mask"),
+                ("Mask made by", found.refiner or "the map alone", found.not_refined or "CGSR refinement"),
+            ]
+        ),
+        pages.section("Before and after", _pictures(found, name)),
+        pages.section("What the segmenter was asked", _prompts(found)),
+        pages.section("Score at each scale", _scales(found)),
+    ]
+    note = (
+        f"Picture: {file or name}, {found.image.width} x {found.image.height} pixels. Model: {model or 'not named'}. "
+        f"Refiner: {found.refiner or 'none, ' + found.not_refined}. The map says what drove the classifier, which "
+        "learned from image labels alone; it is a lead for a person to follow, not a proof."
+    )
+    return pages.page(f"{name}: judged {found.verdict}", _lead(found), body, note)
+
+
+def _lead(found: Localization) -> str:
+    if not found.manipulated:
+        return (
+            f"The score of {found.score:.3f} does not exceed {found.threshold:g}. The map below is shown for "
+            "completeness: its highest places mean little in a picture judged authentic."
+        )
+    end = f"refined by {found.refiner}" if found.refiner else f"not refined: {found.not_refined}"
+    return f"The score of {found.score:.3f} exceeds {found.threshold:g}. The marked area is {end}."
+
+
+def _pictures(found: Localization, name: str) -> str:
+    after = f"final mask, by {found.refiner}" if found.refiner else "final mask: the coarse one"
+    first: list[tuple[str, Image.Image]] = [
+        ("picture", found.image),
+        ("activation map, scaled to its own range", heat_over(found.image, found.cam)),
+    ]
+    second = [
+        (
+            "coarse mask, box and points",
+            draw_prompts(draw_mask(found.image, found.coarse_mask), found.prompts),
+        ),
+        (after, draw_mask(found.image, found.mask)),
+    ]
+    rows = ([(title, shrink(image, SIDE)) for title, image in row] for row in (first, second))
+    return "".join(pages.pictures(row, name, lossy=True) for row in rows)
+
+
+def _prompts(found: Localization) -> str:
+    prompts = found.prompts
+    if prompts.empty:
+        return "<p>Nothing: the coarse mask is empty, or the model asks for no prompts.</p>"
+    rows = []
+    if prompts.box_xyxy is not None:
+        x0, y0, x1, y1 = prompts.box_xyxy
+        rows.append(
+            [pages.chips([("box", BOX)]), f"({x0}, {y0}) to ({x1}, {y1})", "largest part of the coarse mask"]
+        )
+    for (x, y), label in zip(prompts.points_xy, prompts.labels, strict=True):
+        positive = label == POSITIVE
+        kind = "positive point" if positive else "negative point"
+        value = f"map {found.raw_map[y, x]:.4g} before scaling, {'highest' if positive else 'lowest'}"
+        rows.append([pages.chips([(kind, POINTS[positive])]), f"({x}, {y})", value])
+    outside = (
+        "<p>The highest point lies outside the box: the largest part of the mask is not where the map peaks.</p>"
+        if prompts.point_in_box is False
+        else ""
+    )
+    return pages.table(["prompt", "x, y in pixels", "from"], rows) + outside
+
+
+def _scales(found: Localization) -> str:
+    rows = [[pages.text(name), f"{score:.3f}"] for name, score in found.scale_scores.items()]
+    return pages.table(["input", "score"], [*rows, ["mean", f"<b>{found.score:.3f}</b>"]])

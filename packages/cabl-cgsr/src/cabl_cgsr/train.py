@@ -1,0 +1,268 @@
+"""The training loop, read from top to bottom: image labels only, no mask is ever opened.
+
+Nothing in it is drawn from a random state that must be saved: the sample order, each sample's augmentation, the
+network's stochastic depth and the learning rate are functions of (seed, step), so a run that is killed and
+resumed takes the same steps as one that is not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from cabl_cgsr.config import OptimConfig, Recipe
+from cabl_cgsr.data import LabelSamples, open_split, quick_check
+from cabl_cgsr.evaluate import evaluate_labels
+from cabl_cgsr.losses import classification_losses
+from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.schedule import learning_rate
+from cabl_cgsr.transforms import train_transform
+from papers_shared.errors import UserError
+from papers_shared.runs import (
+    Progress,
+    RunFolder,
+    SampleOrder,
+    StepBatchSampler,
+    TrainingState,
+    check_trackers,
+    describe_machine,
+    make_accelerator,
+    open_run,
+    same_samples,
+    sample_seed,
+    start_trackers,
+    stop_on_bad_loss,
+    sum_over_processes,
+)
+
+FREE = {
+    "model": {"pretrained", "prompts"},
+    "data": {"root", "layout", "workers"},
+    "optim": {"accumulation", "compile", "channels_last"},
+    "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
+}
+"""Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
+
+
+def train(recipe: Recipe) -> Path:
+    """Train as the recipe says and return the run folder.
+
+    The folder holds `config.json`, `log.jsonl` (one record per step and per validation), `checkpoints/`, and two
+    model folders for `from_pretrained`: `best/` (by I-AUC on the held-out pictures) and `last/`.
+
+    Raises:
+        UserError: a broken data set, an option that does not fit the data or the processes, a run folder of
+            another configuration, a loss that is not finite.
+    """
+    # ---- processes, folder, data
+    optim = recipe.optim
+    check_trackers(recipe.run.trackers)
+    folder = Path(recipe.run.output or f"runs/{recipe.name}")
+    accelerator = make_accelerator(
+        optim.precision, log_with=list(recipe.run.trackers) or None, project_dir=folder
+    )
+    set_seed(recipe.run.seed)
+    torch.backends.cudnn.benchmark = not recipe.run.deterministic
+    torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
+    with accelerator.main_process_first():
+        quick_check(recipe.data).raise_if_broken(f"cabl-cgsr data check {recipe.data.root}")
+        samples = LabelSamples(
+            open_split(recipe.data, "train"),
+            train_transform(recipe.data, recipe.model),
+            seed=recipe.run.seed,
+        )
+        val_rows = open_split(recipe.data, "val")
+    _check_labels(val_rows, recipe)
+    steps, warmup_steps = durations(optim, len(samples))
+    run = RunFolder(folder)
+    with accelerator.main_process_first():
+        checkpoint = open_run(
+            run, recipe, free=FREE, resume=recipe.run.resume, main_process=accelerator.is_main_process
+        )
+
+    # ---- network, optimizer, moving average
+    network: Any = Localizer.from_config(recipe.model)
+    if optim.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if optim.sync_bn:
+        if accelerator.device.type != "cuda":
+            raise UserError("--optim.sync-bn needs GPUs: leave it out on this machine.")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    ema = None
+    if optim.ema > 0:
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)).to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, optim), lr=optim.lr, betas=optim.betas, eps=optim.eps
+    )
+    model, prepared_optimizer = accelerator.prepare(network, optimizer)
+    state = TrainingState(network, optimizer, ema, accelerator.scaler)
+    start, best = 0, {"score": -math.inf, "step": 0}
+    if checkpoint is not None:
+        saved = state.load(run, checkpoint)
+        start, best = saved["step"], saved["best"]
+        same_samples(saved["samples"], len(samples), checkpoint)
+    if optim.compile:
+        network.compile()
+    evaluated: Any = network if ema is None else ema.module
+
+    # ---- samples in their order
+    sampler = StepBatchSampler(
+        SampleOrder(len(samples), recipe.run.seed),
+        start_step=start,
+        total_steps=steps,
+        global_batch=optim.batch_size,
+        accumulation=optim.accumulation,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=recipe.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    batches = iter(loader)
+
+    # ---- steps
+    if recipe.run.trackers:
+        start_trackers(accelerator, "cabl-cgsr", recipe)
+    progress = Progress(steps, start=start) if accelerator.is_main_process else None
+    if progress is not None:
+        run.log({"kind": "start", "step": start, **describe_machine(accelerator)})
+    for step in range(start, steps):
+        began, done = time.perf_counter(), step + 1
+        set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
+        rate = learning_rate(optim, step, steps, warmup_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        _training_mode(model, optim.norm_eval)
+
+        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
+        parts: dict[str, Tensor] = {}
+        for number, batch in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with nullcontext() if last else accelerator.no_sync(model):
+                output = model(batch["image"])
+                losses = classification_losses(
+                    output.logits_conv,
+                    output.logits_trans,
+                    batch["label"].long(),
+                    activation=recipe.model.activation,
+                    kind=recipe.model.loss,
+                )
+                share = len(batch["label"]) / optim.batch_size
+                # DDP averages the gradients over processes: the factor makes it a mean over the global batch.
+                accelerator.backward(sum(losses.values()) * share * accelerator.num_processes)
+            for name, value in losses.items():
+                parts[name] = parts.get(name, 0.0) + value.detach() * share
+        figures = sum_over_processes(parts, accelerator)
+        if not math.isfinite(figures["loss"]):
+            names = [name for batch in micro_batches for name in batch["name"]]
+            stop_on_bad_loss(run, done, figures, names, network, accelerator)
+        if optim.clip_grad > 0:
+            figures["grad_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), optim.clip_grad))
+        prepared_optimizer.step()
+        prepared_optimizer.zero_grad()
+        if ema is not None and not accelerator.optimizer_step_was_skipped:
+            ema.update_parameters(network)
+
+        # ---- figures, validation, checkpoint
+        if progress is not None:
+            run.log({"kind": "train", "step": done, **figures, "lr": rate})
+            progress.update(done, loss=figures["loss"], lr=rate)
+        if done % recipe.run.log_every == 0:
+            speed = optim.batch_size / (time.perf_counter() - began)
+            accelerator.log({**figures, "lr": rate, "images_per_second": speed}, step=done)
+        if done % recipe.run.eval_every == 0 or done == steps:
+            broadcast(list(evaluated.buffers()))  # score the batch norm statistics that process 0 saves
+            result = evaluate_labels(
+                evaluated, val_rows, workers=recipe.data.workers, accelerator=accelerator
+            )
+            accelerator.log({f"val_{k}": v for k, v in result.items() if isinstance(v, float)}, step=done)
+            if progress is not None:
+                run.log({"kind": "val", "step": done, **result})
+                progress.line(f"step {done}: val I-AUC {result['i_auc']:.3f}")
+            if result["i_auc"] > best["score"]:
+                best = {"score": result["i_auc"], "step": done}
+                if accelerator.is_main_process:
+                    evaluated.save_pretrained(run.path / "best")
+        if accelerator.is_main_process:
+            if done == steps:
+                evaluated.save_pretrained(run.path / "last")
+            if done % recipe.run.checkpoint_every == 0 or done == steps:
+                state.save(run, done, recipe.run.keep, best=best, samples=len(samples))
+
+    # ---- the end
+    if progress is not None:
+        progress.close()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return run.path
+
+
+def durations(optim: OptimConfig, num_samples: int) -> tuple[int, int]:
+    """(steps, warm-up steps): as given, or from epochs; an epoch's last incomplete batch is rounded off.
+
+    Raises:
+        UserError: neither steps nor epochs make a single step.
+    """
+    steps, warmup_steps = optim.steps, optim.warmup_steps
+    if optim.epochs:
+        steps = optim.epochs * num_samples // optim.batch_size
+        warmup_steps = optim.warmup_epochs * num_samples // optim.batch_size
+    if steps < 1:
+        raise UserError(
+            f"nothing to train: optim.epochs {optim.epochs} and optim.steps {optim.steps} with {num_samples} "
+            f"pictures and a batch of {optim.batch_size} make no step"
+        )
+    return steps, warmup_steps
+
+
+def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
+    """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
+    trained = [value for value in network.parameters() if value.requires_grad]
+    if optim.decay_norms:
+        return [{"params": trained, "weight_decay": optim.weight_decay}]
+    return [
+        {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _check_labels(val_rows: Any, recipe: Recipe) -> None:
+    """I-AUC, by which the best weights are chosen, needs held-out pictures of both kinds."""
+    labels = set(val_rows["label"]) if len(val_rows) else set()
+    if labels != {0, 1}:
+        raise UserError(
+            f"{recipe.data.root}: the {len(val_rows)} held-out pictures are not of both kinds, authentic and "
+            f"manipulated: raise --data.val-share (it is {recipe.data.val_share:g}) or change --data.split-seed"
+        )
+
+
+def _training_mode(model: nn.Module, norm_eval: bool) -> None:
+    model.train()
+    if norm_eval:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+def _to_device(batch: dict[str, Any], accelerator: Accelerator, optim: OptimConfig) -> dict[str, Any]:
+    layout = torch.channels_last if optim.channels_last else torch.contiguous_format
+    moved = {
+        key: value.to(accelerator.device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+    moved["image"] = moved["image"].contiguous(memory_format=layout)
+    return moved

@@ -1,0 +1,200 @@
+"""One picture to a `Localization`, many to a folder with evidence sheets; what is refined, and what is said."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cabl_cgsr.cli import main
+from cabl_cgsr.config import PromptConfig
+from cabl_cgsr.evidence import sheet
+from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.predict import predict, predict_many
+from papers_shared.errors import UserError
+from papers_shared.sam import GrabCut, SamResult
+
+
+class Recorder:
+    """Answers with a fixed mask and notes what it was asked."""
+
+    name = "recorder"
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.mask, self.asked, self.images = mask, [], []
+
+    def set_image(self, image: np.ndarray) -> None:
+        self.images.append(image)
+
+    def set_images(self, images: object) -> None: ...
+
+    def predict(self, box=None, points=None, labels=None, multimask=False) -> SamResult:
+        self.asked.append((box, points, labels, multimask))
+        masks = np.stack([np.zeros_like(self.mask), self.mask] if multimask else [self.mask])
+        return SamResult(masks, np.arange(len(masks), dtype=np.float32), None)
+
+
+@pytest.fixture
+def picture(pictures: Path) -> Path:
+    return pictures / "manipulated" / "m00.png"
+
+
+def test_what_is_judged_manipulated_is_refined_with_its_prompts(localizer: Localizer, picture: Path) -> None:
+    answer = np.zeros((48, 64), bool)
+    answer[10:20, 12:30] = True
+    recorder = Recorder(answer)
+    found = localizer.predict(picture, refiner=recorder, threshold=0.0)
+    assert found.verdict == "manipulated"
+    assert np.array_equal(found.mask, answer)
+    assert found.refiner == "recorder"
+    assert recorder.asked == [
+        (found.prompts.box_xyxy, found.prompts.points_xy, found.prompts.labels, False),
+    ]
+    assert np.array_equal(recorder.images[0], np.asarray(Image.open(picture)))
+    assert found.cam.shape == found.raw_map.shape == found.coarse_mask.shape == (48, 64)
+    assert found.cam.min() >= 0
+    assert found.cam.max() == pytest.approx(1, abs=1e-3)
+    assert list(found.scale_scores) == ["32x32", "32x32 mirrored", "48x48", "48x48 mirrored"]
+    assert found.score == pytest.approx(np.mean(list(found.scale_scores.values())))
+    (x0, y0, x1, y1), mask = found.prompts.box_xyxy, found.coarse_mask
+    assert mask[y0 : y1 + 1, x0 : x1 + 1].sum() > 0
+    assert found.draw().size == (64, 48)
+    assert found.draw(max_side=32).size == (32, 24)
+
+
+def test_what_is_judged_authentic_is_refined_only_on_request(localizer: Localizer, picture: Path) -> None:
+    recorder = Recorder(np.ones((48, 64), bool))
+    found = predict(localizer, picture, refiner=recorder, threshold=1.0)
+    assert found.verdict == "authentic"
+    assert found.refined_mask is None
+    assert found.not_refined == "judged authentic"
+    assert np.array_equal(found.mask, found.coarse_mask)
+    assert not recorder.images
+    assert predict(localizer, picture, refiner=recorder, threshold=1.0, always_refine=True).mask.all()
+
+
+def test_an_empty_answer_and_no_refiner_leave_the_coarse_mask(localizer: Localizer, picture: Path) -> None:
+    empty = predict(localizer, picture, refiner=Recorder(np.zeros((48, 64), bool)), threshold=0.0)
+    assert np.array_equal(empty.mask, empty.coarse_mask)
+    without = predict(localizer, picture, refiner=None, threshold=0.0)
+    assert without.not_refined == "no refiner was given"
+
+
+def test_the_best_of_several_masks_is_taken_on_request(localizer: Localizer, picture: Path) -> None:
+    several = Localizer.from_config(
+        replace(localizer.config, prompts=PromptConfig(multimask=True, variant="box"))
+    )
+    several.load_state_dict(localizer.state_dict())
+    recorder = Recorder(np.eye(48, 64, dtype=bool))
+    found = several.predict(picture, refiner=recorder, threshold=0.0)
+    assert np.array_equal(found.mask, recorder.mask)
+    assert recorder.asked == [(found.prompts.box_xyxy, None, None, True)]
+
+
+def test_fast_is_one_pass_of_the_middle_size(localizer: Localizer, picture: Path) -> None:
+    found = localizer.predict(picture, refiner=None, fast=True)
+    assert list(found.scale_scores) == ["48x48"]
+    whole = localizer.predict(picture, refiner=None)
+    assert found.score == pytest.approx(whole.scale_scores["48x48"], abs=1e-6)
+    assert localizer.config.cam.sizes == (32, 48), "the model is left as it was"
+
+
+def test_pictures_of_all_kinds_and_modes(localizer: Localizer, picture: Path) -> None:
+    image = Image.open(picture)
+    by_path = localizer.predict(str(picture), refiner=None)
+    for given in (image, np.asarray(image)):
+        assert localizer.predict(given, refiner=None).score == by_path.score
+    localizer.train()
+    try:
+        assert localizer.predict(picture, refiner=None).score == by_path.score
+        assert localizer.training
+    finally:
+        localizer.eval()
+    assert localizer.predict(image.convert("CMYK"), refiner=None).cam.shape == (48, 64)
+    half = localizer.predict(picture, refiner=None, precision="bf16").score
+    assert half == pytest.approx(by_path.score, abs=0.05)
+
+
+def test_mistakes_are_one_sentence(localizer: Localizer, picture: Path) -> None:
+    with pytest.raises(UserError, match="threshold: 2"):
+        localizer.predict(picture, threshold=2)
+    with pytest.raises(UserError, match="no such file"):
+        localizer.predict("nothing.jpg")
+    with pytest.raises(UserError, match="limit"):
+        localizer.predict(picture, max_pixels=100)
+    broken = Localizer.from_config(localizer.config)
+    broken.load_state_dict(localizer.state_dict())
+    with torch.no_grad():
+        broken.trans_cls_head.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"NaN|not finite"):
+        broken.predict(picture)
+
+
+class Outline(HTMLParser):
+    """Counts the tags and notes every address outside the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[str, int] = {}
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.outside += [v or "" for name, v in attrs if name in ("src", "href")]
+
+
+def test_the_sheet_says_what_was_found_and_needs_nothing_else(localizer: Localizer, picture: Path) -> None:
+    found = localizer.predict(picture, refiner=GrabCut(), threshold=0.0)
+    page = sheet(found, file="a <b>.png", model="runs/x/best")
+    outline = Outline()
+    outline.feed(page)
+    assert outline.tags["img"] == 4
+    assert "script" not in outline.tags
+    assert all(address.startswith("data:image/jpeg;base64,") for address in outline.outside)
+    words = re.sub(r"<[^>]+>", " ", page)
+    for text in ("a &lt;b&gt;.png: judged manipulated", "grabcut", "48x48 mirrored", f"{found.score:.3f}"):
+        assert text in words
+    x, y = found.prompts.points_xy[0]
+    assert f"({x}, {y})" in words
+    quiet = sheet(localizer.predict(picture, refiner=None, threshold=1.0))
+    assert "not refined" not in quiet
+    assert "judged authentic" in quiet
+
+
+def test_a_folder_with_a_broken_file_goes_on(
+    model_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("m00.png", "m01.png"):
+        (folder / name).write_bytes((pictures / "manipulated" / name).read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    output = tmp_path / "out"
+    arguments = ["predict", str(model_folder), str(folder), "--output", str(output), "--always-refine"]
+    assert main(arguments) == 1
+    records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert ["error" in record for record in records] == [True, False, False]
+    assert "broken.jpg" in records[0]["error"]
+    for record in records[1:]:
+        assert Image.open(output / record["mask"]).size == (64, 48)
+        assert set(np.unique(Image.open(output / record["mask"]))) <= {0, 255}
+        assert record["refiner"] == "grabcut"
+        assert 0 <= record["score"] <= 1
+        for kind in ("cam", "overlay", "sheet"):
+            assert (output / record[kind]).is_file()
+    assert "2 of 3 pictures judged" in capsys.readouterr().out
+
+
+def test_results_never_overwrite_their_pictures(localizer: Localizer, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    inside = tmp_path / "masks" / "m00.png"
+    inside.write_bytes((pictures / "manipulated" / "m00.png").read_bytes())
+    with pytest.raises(UserError, match="overwritten by its own result"):
+        predict_many(localizer, [inside], tmp_path)

@@ -1,0 +1,213 @@
+"""The loop on small pictures: learning, crashes, processes, switches, and that no mask is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from cabl_cgsr.config import ModelConfig, Recipe, toy
+from cabl_cgsr.data import open_split
+from cabl_cgsr.evaluate import evaluate_labels
+from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.schedule import learning_rate
+from cabl_cgsr.train import durations, train
+from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.errors import UserError
+from papers_shared.runs import write_json
+
+THREADS = 1
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> None:
+    """Accelerate keeps one precision per process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_of_the_started_processes() -> Iterator[None]:
+    """Sums are rounded in another order with another number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small(pictures: Path, small_config: ModelConfig, tmp_path: Path):
+    """Ten steps on 32-pixel crops."""
+
+    def make(name: str, **optim: object) -> Recipe:
+        recipe = toy()
+        return replace(
+            recipe,
+            model=small_config,
+            data=replace(
+                recipe.data,
+                root=str(pictures),
+                layout="folders",
+                val_share=0.34,
+                long_side=(36, 56),
+                crop_size=32,
+                jitter=(0.3, 0.3, 0.3, 0.1),
+            ),
+            optim=replace(recipe.optim, **{"batch_size": 4, "steps": 10, "warmup_steps": 2, **optim}),
+            run=replace(recipe.run, output=str(tmp_path / name), eval_every=5, checkpoint_every=4),
+        )
+
+    return make
+
+
+def records(run: Path, kind: str) -> list[dict]:
+    return [r for r in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if r["kind"] == kind]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = (load_file(run / "last" / "model.safetensors") for run in (one, other))
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+def config_file(recipe: Recipe, folder: Path) -> str:
+    write_json(folder / "recipe.json", dataclass_to_json(recipe))
+    return str(folder / "recipe.json")
+
+
+OPENED: list[str] = []
+sys.addaudithook(lambda event, arguments: OPENED.append(str(arguments[0])) if event == "open" else None)
+
+
+def test_run_folder_holds_log_models_and_checkpoints_and_no_mask_is_opened(small, pictures: Path) -> None:
+    OPENED.clear()
+    run = train(small("run"))
+    read = [path for path in OPENED if str(pictures) in path]
+    assert any("manipulated/m" in path for path in read), "the audit hook sees pictures"
+    assert not [path for path in read if "/masks" in path]
+
+    losses = records(run, "train")
+    assert [r["step"] for r in losses] == list(range(1, 11))
+    assert all(r["loss"] == pytest.approx(r["conv_loss"] + r["trans_loss"]) for r in losses)
+    validations = records(run, "val")
+    assert [r["step"] for r in validations] == [5, 10]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-00000008", "step-00000010"]
+    best = max(validations, key=lambda r: r["i_auc"])
+    rows = open_split(small("run").data, "val")
+    assert {"label", "name", "image"} <= set(rows.column_names)
+    assert evaluate_labels(Localizer.from_pretrained(run / "best"), rows)["i_auc"] == best["i_auc"]
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(small, tmp_path: Path) -> None:
+    whole = train(small("whole", ema=0.9))
+    recipe = small("killed", ema=0.9)
+    command = [sys.executable, "-m", "cabl_cgsr", "train", config_file(recipe, tmp_path)]
+    log = tmp_path / "killed" / "log.jsonl"
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and len(log.read_text().splitlines()) >= 6:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
+    assert not (tmp_path / "killed" / "last").exists(), "killed before the end"
+
+    resumed = train(recipe)
+    assert_same_weights(whole, resumed)
+    assert records(whole, "train") == records(resumed, "train")
+    assert records(whole, "val") == records(resumed, "val")
+
+
+def test_two_processes_take_the_steps_of_one(small, tmp_path: Path) -> None:
+    one = small("one", norm_eval=True, steps=6)
+    one = replace(one, model=replace(one.model, drop_path_rate=0.0))
+    train(one)
+    two = replace(one, run=replace(one.run, output=str(tmp_path / "two")))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "cabl_cgsr", "train", config_file(two, tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [r["processes"] for r in records(tmp_path / "two", "start")] == [2]
+    ours, theirs = records(tmp_path / "one", "train"), records(tmp_path / "two", "train")
+    assert [r["loss"] for r in theirs] == pytest.approx([r["loss"] for r in ours], rel=1e-3)
+    assert {r["pictures"] for r in records(tmp_path / "two", "val")} == {
+        r["pictures"] for r in records(tmp_path / "one", "val")
+    }
+
+
+def test_accumulation_takes_the_steps_of_the_whole_batch(small) -> None:
+    def losses(name: str, accumulation: int) -> list[float]:
+        recipe = small(name, accumulation=accumulation, norm_eval=True, steps=4)
+        recipe = replace(recipe, model=replace(recipe.model, drop_path_rate=0.0))
+        return [r["loss"] for r in records(train(recipe), "train")]
+
+    assert losses("four", 4) == pytest.approx(losses("one", 1), rel=1e-4)
+
+
+def test_loss_that_is_not_finite_stops_with_the_samples(small, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf) on the samples "):
+        train(small("run", lr=1e30, warmup_steps=0, clip_grad=0.0))
+    (stopped,) = (tmp_path / "run").glob("stopped-at-step-*")
+    assert len(json.loads((stopped / "state.json").read_text())["samples"]) == 4
+
+
+def test_resuming_another_configuration_is_refused(small) -> None:
+    recipe = small("run", steps=1)
+    train(recipe)
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.00\d+, is 0\.1"):
+        train(replace(recipe, optim=replace(recipe.optim, lr=0.1)))
+    with pytest.raises(UserError, match="holds a run"):
+        train(replace(recipe, run=replace(recipe.run, resume=False)))
+
+
+def test_a_validation_split_without_both_kinds_is_refused(small) -> None:
+    recipe = small("run")
+    with pytest.raises(UserError, match=r"val.share"):
+        train(replace(recipe, data=replace(recipe.data, val_share=0.0)))
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"precision": "bf16"}, {"decay_norms": False}, {"schedule": "constant"}],
+    ids=lambda switch: next(iter(switch)),
+)
+def test_switches_train(small, switch: dict) -> None:
+    losses = records(train(small("switched", steps=2, **switch)), "train")
+    assert len(losses) == 2
+    assert all(0 < r["loss"] < 20 for r in losses)
+
+
+@pytest.mark.parametrize("model", [{"loss": "summed_logits"}, {"num_logits": 2, "activation": "softmax"}])
+def test_other_heads_and_losses_train(small, model: dict) -> None:
+    recipe = small("run", steps=1)
+    assert records(train(replace(recipe, model=replace(recipe.model, **model))), "train")[0]["loss"] > 0
+
+
+def test_epochs_steps_and_rates() -> None:
+    optim = replace(toy().optim, epochs=30, batch_size=8)
+    assert durations(optim, 11_353) == (42_573, 0)
+    with pytest.raises(UserError, match="nothing to train"):
+        durations(replace(optim, epochs=0, steps=0), 10)
+    constant = replace(optim, schedule="constant", lr=5e-5)
+    assert {learning_rate(constant, step, 100, 0) for step in (0, 50, 99)} == {5e-5}
+    assert learning_rate(replace(optim, schedule="poly", lr=1.0), 25, 100, 0) == pytest.approx(0.75)
+    assert learning_rate(replace(optim, schedule="cosine", lr=1.0), 50, 100, 0) == pytest.approx(0.5)
