@@ -1,8 +1,70 @@
-"""PLVL: Progressive language-guided visual learning for multi-task visual grounding.
+"""PLVL: progressive language-guided visual learning for multi-task visual grounding.
 
-The model is not in this release yet; this package reserves its name, its command and its place in the tree.
+    import plvl
+    model = plvl.PLVL.from_pretrained("MODEL_FOLDER")
+    model.predict("photo.jpg", "the man in the blue shirt").draw()
+
+Importing the package is light; a name below is imported when it is first used.
 """
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plvl import convert, evaluate, losses, predict, recipes
+    from plvl.modeling.backbone import LanguageGuidedViT
+    from plvl.modeling.plvl import PLVL, ImageFeatures, PLVLOutput
+    from plvl.predict import Grounding
+    from plvl.tokenizer import Tokenizer
+
+__all__ = [
+    "PLVL",
+    "Grounding",
+    "ImageFeatures",
+    "LanguageGuidedViT",
+    "PLVLOutput",
+    "Tokenizer",
+    "convert",
+    "evaluate",
+    "losses",
+    "predict",
+    "recipes",
+]
+
+_HOMES = {
+    "Grounding": "plvl.predict",
+    "ImageFeatures": "plvl.modeling.plvl",
+    "LanguageGuidedViT": "plvl.modeling.backbone",
+    "PLVL": "plvl.modeling.plvl",
+    "PLVLOutput": "plvl.modeling.plvl",
+    "Tokenizer": "plvl.tokenizer",
+}
+_MODULES = (
+    "config",
+    "convert",
+    "data",
+    "evaluate",
+    "export",
+    "figures",
+    "losses",
+    "predict",
+    "recipes",
+    "tokenizer",
+    "toy",
+    "train",
+    "transforms",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"plvl.{name}")
+    raise AttributeError(f"module 'plvl' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -106,6 +106,16 @@ def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound")
     return torch.where(inside, bell, 0.0)[:, None]
 
 
+def count_centers(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound") -> Tensor:
+    """How many of the boxes (B, 4) have a 1 on their `center_target`, as a float scalar; the sound form: all."""
+    if form == "sound":
+        return boxes.new_tensor(float(len(boxes)))
+    H, W = size
+    cells = (boxes[:, :2].float() * boxes.new_tensor([W, H])).round()
+    inside = (cells >= 0) & (cells < boxes.new_tensor([W, H]))
+    return inside.all(dim=1).sum().to(boxes.dtype)
+
+
 def gaussian_radius(sides: Tensor, overlap: float = RADIUS_OVERLAP) -> Tensor:
     """CornerNet's radius for boxes with `sides` (B, 2) in cells: the smallest of its three cases, (B,).
 

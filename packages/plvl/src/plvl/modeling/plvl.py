@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from plvl.modeling.language import create_bert
 from plvl.tokenizer import VOCABULARY, Tokenizer
 
 PLVLOutput = HeadOutput
+TRAINING = "training.json"
+"""File of a model folder: the recipe and the step it is of, why it was chosen, and its figures then."""
 
 
 class ImageFeatures(NamedTuple):
@@ -48,7 +51,7 @@ class PLVL(nn.Module, PretrainedFolder):
     - 90.8 G multiply-accumulates with both of these counted.
     """
 
-    EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY,)
+    EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY, TRAINING)
     config: ModelConfig
 
     def __init__(
@@ -155,6 +158,18 @@ class PLVL(nn.Module, PretrainedFolder):
         return self.ground(
             self.encode_image(images, pixel_mask), self.encode_text(input_ids, attention_mask), attention_mask
         )
+
+    def predict(self, image: Any, sentences: str | Sequence[str], **options: Any) -> Any:
+        """What a sentence means in one picture (a path, a PIL image or an RGB array); see `plvl.predict.predict`.
+
+        Returns:
+            A `Grounding` for a sentence, a list of them for a list.
+        """
+        from plvl.predict import predict
+
+        if isinstance(sentences, str):
+            return predict(self, image, [sentences], **options)[0]
+        return predict(self, image, sentences, **options)
 
 
 def _check_heads(config: ModelConfig) -> None:

@@ -1,0 +1,58 @@
+"""Boxes, masks and sentences drawn on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from papers_shared.images import overlay
+
+COLOUR = (255, 60, 60)
+CAPTION_LINES = 4
+
+
+def draw_target(image: Image.Image, box: Sequence[float] | None, mask: np.ndarray | None) -> Image.Image:
+    """A picture under a mask (H, W) bool and a box (corners in its pixels); what is None is left out."""
+    drawn = image.convert("RGB")
+    if mask is not None:
+        drawn = overlay(drawn, np.where(mask, 0, 255), [COLOUR], alpha=0.5)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        line = max(2, round(max(image.size) / 200))
+        corners = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        ImageDraw.Draw(drawn).rectangle(corners, outline=COLOUR, width=line)
+    return drawn
+
+
+def caption(image: Image.Image, sentence: str) -> Image.Image:
+    """The picture with the sentence on a white strip below it, on as many lines as it needs (four at most)."""
+    size = max(12, min(image.width // 28, 28))
+    font = ImageFont.load_default(size)
+    lines: list[str] = []
+    for word in sentence.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= image.width - size:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > CAPTION_LINES:
+        lines = [*lines[: CAPTION_LINES - 1], f"{lines[CAPTION_LINES - 1]} ..."]
+    strip = round(size * (0.8 + 1.3 * max(1, len(lines))))
+    whole = Image.new("RGB", (image.width, image.height + strip), "white")
+    whole.paste(image)
+    draw = ImageDraw.Draw(whole)
+    for number, line in enumerate(lines):
+        top = image.height + size * (0.4 + 1.3 * number)
+        draw.text((size / 2, top), line, fill="black", font=font, anchor="la")
+    return whole
+
+
+def fit(image: Image.Image, max_side: int) -> Image.Image:
+    """The picture, shrunk so that its longest side is at most `max_side` pixels; 0: as it is."""
+    if not max_side or max(image.size) <= max_side:
+        return image
+    factor = max_side / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

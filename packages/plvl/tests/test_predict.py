@@ -1,0 +1,232 @@
+"""One picture and sentences, many pictures, odd sentences, and the files that come of it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shapes import small
+
+from papers_shared.errors import UserError
+from papers_shared.losses import cxcywh_to_xyxy
+from plvl.modeling.plvl import PLVL
+from plvl.options import PredictOptions
+from plvl.predict import Grounding, TextFeatures, run
+from plvl.predict_many import jobs_of, predict_many, read_sentences
+from plvl.resize import mask_at_size
+from plvl.tokenizer import VOCABULARY, make_vocabulary
+from plvl.transforms import prepare_image
+
+WORDS = ["the red block", "left of the blue one"]
+
+
+@pytest.fixture(scope="module")
+def model() -> PLVL:
+    torch.manual_seed(0)
+    config = small(Path(), Path()).model
+    model = PLVL.from_config(config).eval()
+    model.extra_files = {VOCABULARY: make_vocabulary(WORDS, config.vocab_size)}
+    return model
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    pixels = np.random.default_rng(1).integers(0, 255, (50, 90, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_a_grounding_is_the_networks_output_in_pixels_of_the_picture(
+    model: PLVL, picture: Image.Image
+) -> None:
+    result = model.predict(picture, "the red block")
+    assert isinstance(result, Grounding)
+    ids, mask = model.tokenizer(["the red block"])
+    with torch.no_grad():
+        output = model(prepare_image(picture, model.config), ids, mask)
+    corners = cxcywh_to_xyxy(output.boxes[0]).clamp(0, 1) * torch.tensor([90, 50, 90, 50])
+    assert result.box_xyxy == pytest.approx(corners.tolist(), abs=1e-3)
+    probabilities = mask_at_size(output.mask_logits[0, 0], 50, 90).numpy()
+    assert result.mask.shape == (50, 90)
+    assert ((probabilities >= 0.5) == result.mask).mean() > 0.999
+    assert result.score == pytest.approx(output.score_logits.sigmoid().max().item(), abs=1e-5)
+    assert result.score_map.shape == (4, 4)
+    assert result.remarks == ()
+
+
+def test_several_sentences_are_each_answered_as_if_alone(model: PLVL, picture: Image.Image) -> None:
+    sentences = ["the red block", "left of the blue one", "the red block", "one"]
+    together = model.predict(picture, sentences, batch_size=3)
+    assert [grounding.sentence for grounding in together] == sentences
+    for grounding in together:
+        alone = model.predict(picture, grounding.sentence)
+        assert grounding.box_xyxy == pytest.approx(alone.box_xyxy, abs=1e-3)
+        assert (grounding.mask == alone.mask).mean() > 0.999
+
+
+def test_shared_work_is_done_once(model: PLVL, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def counted(name: str) -> None:
+        original = getattr(PLVL, name)
+
+        def call(self: PLVL, first: torch.Tensor, *rest: torch.Tensor) -> object:
+            calls.append((name, len(first)))
+            return original(self, first, *rest)
+
+        monkeypatch.setattr(PLVL, name, call)
+
+    counted("encode_image")
+    counted("encode_text")
+    text = TextFeatures(model)
+    model.predict(picture, ["red", "blue", "red"], text=text)
+    model.predict(picture, ["blue", "one"], text=text)
+    assert calls == [("encode_image", 1), ("encode_text", 2), ("encode_image", 1), ("encode_text", 1)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "remark"),
+    [
+        ("", "is empty"),
+        ("red " * 200, "more than 6 word pieces"),
+        ("the 😀 block", "not in the vocabulary of the model: 😀"),
+        ("красный блок", "no word of the sentence is in the vocabulary"),
+    ],
+)
+def test_odd_sentences_are_answered_and_warned_of(
+    model: PLVL, picture: Image.Image, sentence: str, remark: str
+) -> None:
+    with pytest.warns(UserWarning, match=remark):
+        result = model.predict(picture, sentence)
+    assert remark in result.remarks[0]
+    assert np.isfinite(result.box_xyxy).all()
+    result.draw()
+
+
+def test_drawings(model: PLVL, picture: Image.Image) -> None:
+    result = model.predict(picture, "the red block left of the blue one " * 2 + "block")
+    drawn = result.draw()
+    assert drawn.width == 90
+    assert drawn.height > 50 + 3 * 12, "the sentence takes several lines"
+    wide = result.draw(score_map=True)
+    assert wide.width > 2 * 90
+    assert result.draw(max_side=45).width == 45
+    bare = Grounding(picture, "x", (10.0, 5.0, 40.0, 30.0), None, 0.5, None).draw()
+    assert bare.getpixel((10, 15)) == (255, 60, 60)
+    assert bare.getpixel((25, 15)) == picture.getpixel((25, 15))
+    half = np.zeros((50, 90), bool)
+    half[:, 45:] = True
+    masked = Grounding(picture, "x", None, half, None, None).draw()
+    assert masked.getpixel((10, 15)) == picture.getpixel((10, 15))
+    assert masked.getpixel((80, 15)) != picture.getpixel((80, 15))
+
+
+def test_training_mode_is_left_as_it_was(model: PLVL, picture: Image.Image) -> None:
+    model.train()
+    model.predict(picture, "the red block")
+    assert model.training
+    model.eval()
+
+
+def test_one_bad_picture_is_reported_and_the_rest_goes_on(
+    model: PLVL, picture: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save_pretrained(tmp_path / "model")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture.save(folder / "a.png")
+    (folder / "b.jpg").write_bytes(b"no picture")
+    picture.save(folder / "c.png")
+    lines = [
+        {"image": "a.png", "expression": ["the red block", "one"], "box": [0, 0, 1, 1]},
+        {"image": "b.jpg", "expression": "the red block"},
+        {"image": "missing.png", "expression": "the red block"},
+        {"image": "c.png", "expression": "блок"},
+        {"image": "a.png", "expression": "block"},
+    ]
+    sentences = tmp_path / "sentences.jsonl"
+    sentences.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    output = tmp_path / "out"
+    options = PredictOptions(
+        model=str(tmp_path / "model"),
+        picture=str(folder),
+        sentences_file=str(sentences),
+        output=str(output),
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(options) == 1
+    captured = capsys.readouterr()
+    assert "4 of 6 answered" in captured.out
+    assert "b.jpg is not a picture in a known format" in captured.err
+    assert "c.png, sentence 1: no word of the sentence is in the vocabulary" in captured.err
+    records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [record["expression"] for record in records[:3]] == ["the red block", "one", "block"]
+    assert ["error" in record for record in records] == [False, False, False, True, True, False]
+    assert records[5]["remarks"]
+    for record in records:
+        if "error" not in record:
+            mask = np.asarray(Image.open(output / record["mask"]))
+            assert mask.shape == (50, 90)
+            assert set(np.unique(mask)) <= {0, 255}
+            assert Image.open(output / record["overlay"]).width == 90
+    assert sorted(path.name for path in (output / "masks").iterdir()) == [
+        "a-1.png",
+        "a-2.png",
+        "a-3.png",
+        "c-1.png",
+    ]
+
+
+def test_what_the_command_line_asks_for(tmp_path: Path, picture: Image.Image) -> None:
+    for name in ("b.png", "a.png"):
+        picture.save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    jobs = jobs_of(PredictOptions("model", str(tmp_path), ("one", "two")))
+    assert jobs == [(tmp_path / "a.png", ["one", "two"]), (tmp_path / "b.png", ["one", "two"])]
+    with pytest.raises(UserError, match="nothing to find"):
+        jobs_of(PredictOptions("model", str(tmp_path)))
+    with pytest.raises(UserError, match="not both"):
+        jobs_of(PredictOptions("model", str(tmp_path), ("one",), "file.jsonl"))
+    with pytest.raises(UserError, match="is no folder"):
+        jobs_of(PredictOptions("model", str(tmp_path / "a.png"), (), "file.jsonl"))
+    with pytest.raises(UserError, match="no such picture"):
+        jobs_of(PredictOptions("model", str(tmp_path / "c.png"), ("one",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 1: not JSON"),
+        ('{"image": "a.png"}', "line 1: needs `image`"),
+        ('\n{"image": "a.png", "expression": [1]}', "line 2: needs `image`"),
+        ("\n", "holds no sentence"),
+    ],
+)
+def test_sentence_files_are_checked(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "s.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_sentences(tmp_path / "s.jsonl", tmp_path)
+
+
+def test_results_never_overwrite_pictures(model: PLVL, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="choose another --output"):
+        predict_many(model, [(tmp_path / "masks" / "a.png", ["one"])], tmp_path)
+
+
+def test_a_network_for_one_task(picture: Image.Image) -> None:
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    config = replace(small(Path(), Path()).model, rec=False)
+    model = PLVL.from_config(config).eval()
+    model.extra_files = {VOCABULARY: make_vocabulary(WORDS, config.vocab_size)}
+    result = model.predict(picture, "the red block")
+    assert (result.box_xyxy, result.score, result.score_map) == (None, None, None)
+    assert result.mask.shape == (50, 90)
+    result.draw(score_map=True)
