@@ -31,9 +31,9 @@ class DataToyOptions:
     root: Positional[str]
     """Folder for CASIA2 (training) and CASIA1 (test)."""
     seed: int = 0
-    train: int = 96
+    train: int = 160
     """Scenes of the training set; each gives an authentic and a manipulated picture."""
     test: int = 32
     """Scenes of the test set."""
-    size: tuple[int, int] = (128, 192)
+    size: tuple[int, int] = (96, 128)
     """Height and width of the pictures in pixels."""

