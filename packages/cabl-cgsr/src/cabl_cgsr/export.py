@@ -1,0 +1,157 @@
+"""Write classifier and activation map as one file: `torch.export` (.pt2) or ONNX, checked against eager.
+
+The exported graph takes normalised pictures (B, 3, S, S) of one fixed size and gives `logits_conv` and
+`logits_trans` (B, num_logits) and `cam` (B, S / 16, S / 16), the unscaled map of Eq. (2) at that size. Resizing,
+mirroring, the mean over sizes and the refinement stay with the caller; the model's `config.json` is stored inside
+the file for that: in `extra_files` of a .pt2, in the metadata of an ONNX model.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.options import ExportOptions
+from cabl_cgsr.predict import open_localizer
+from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.errors import UserError
+
+TOLERANCE = 1e-4
+"""Largest difference from eager on a random picture, relative to the largest value of each output."""
+
+OUTPUTS = ("logits_conv", "logits_trans", "cam")
+SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    path: Path
+    format: Literal["torch", "onnx"]
+    input_shape: tuple[int, int, int, int]
+    output_shapes: dict[str, tuple[int, ...]]
+    difference: float
+    """The largest over the outputs of max |exported - eager| / max |eager|, of the written file."""
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= TOLERANCE
+
+
+def export(
+    localizer: Localizer,
+    output: str | Path,
+    *,
+    format: Literal["auto", "torch", "onnx"] = "auto",
+    size: int = 512,
+    batch: int = 1,
+) -> ExportReport:
+    """Export the localizer; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Raises:
+        UserError: unknown suffix, a size that is no multiple of 16, or the onnx extra is missing.
+    """
+    output = Path(output)
+    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
+    if kind is None:
+        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    if size < 32 or size % 16 or batch < 1:
+        raise UserError(
+            f"--size {size}, --batch {batch}: a multiple of 16 from 32 on, and 1 or more pictures"
+        )
+    model = _Plain(copy.deepcopy(localizer).cpu().to(memory_format=torch.contiguous_format)).eval()
+    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(images)
+    config = json.dumps(dataclass_to_json(localizer.config))
+    write, read = (_write_torch, _run_torch) if kind == "torch" else (_write_onnx, _run_onnx)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
+        write(model, images, config, written)
+        pairs = zip(read(written, images), expected, strict=True)
+        difference = max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
+        shapes = {name: tuple(value.shape) for name, value in zip(OUTPUTS, expected, strict=True)}
+        report = ExportReport(output, kind, (batch, 3, size, size), shapes, difference)
+        if report.agrees:
+            written.replace(output)
+    return report
+
+
+class _Plain(nn.Module):
+    """The localizer with a plain tuple as its output."""
+
+    def __init__(self, localizer: Localizer) -> None:
+        super().__init__()
+        self.localizer = localizer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = self.localizer(images, cam=True)
+        assert output.cam is not None
+        return output.logits_conv, output.logits_trans, output.cam
+
+
+def _write_torch(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
+    with torch.no_grad():
+        program = torch.export.export(model, (images,))
+    torch.export.save(program, path, extra_files={"config.json": config})
+
+
+def _run_torch(path: Path, images: Tensor) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        return tuple(torch.export.load(path).module()(images))
+
+
+def _write_onnx(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX export needs {error.name}: pip install 'cabl-cgsr[onnx]'") from error
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["config.json"] = config
+    program.save(path, external_data=False)
+
+
+def _run_onnx(path: Path, images: Tensor) -> tuple[Tensor, ...]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return tuple(torch.from_numpy(value) for value in session.run(None, {"images": images.numpy()}))
+
+
+def run(options: ExportOptions) -> int:
+    """`cabl-cgsr export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    report = export(
+        open_localizer(options.model, "cpu"),
+        options.output,
+        format=options.format,
+        size=options.size,
+        batch=options.batch,
+    )
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.output_shapes.items())
+    print(f"{report.format} export {list(report.input_shape)} -> {shapes}")
+    print(f"max relative difference from eager {report.difference:.2e}")
+    if not report.agrees:
+        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
+        return 1
+    print(f"written: {report.path}")
+    return 0

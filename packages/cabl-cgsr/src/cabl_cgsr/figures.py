@@ -1,0 +1,101 @@
+"""The paper's qualitative panel (Fig. 4) from trained models and pictures of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cabl_cgsr.data import load_mask
+from cabl_cgsr.drawing import cam_picture, draw_mask
+from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.options import FiguresOptions
+from cabl_cgsr.predict import open_localizer, predict
+from papers_shared.errors import UserError
+from papers_shared.images import load_image, side_by_side
+from papers_shared.inputs import match_pictures
+from papers_shared.sam import PromptedSegmenter, make_refiner
+
+
+def qualitative(
+    localizers: Mapping[str, Localizer],
+    images: Sequence[Path],
+    masks: Sequence[Path | None],
+    *,
+    refiner: PromptedSegmenter | None = None,
+    width: int = 240,
+) -> Image.Image:
+    """One row per picture: the picture, the truth where there is one, and of each model the map, the coarse mask
+    and, with a refiner, the refined mask; pictures are refined whatever their score.
+
+    Args:
+        localizers: title -> model.
+        masks: Truth of each picture, None where there is none.
+        width: Of one picture in the panel, in pixels.
+    """
+    rows = []
+    for path, mask in zip(images, masks, strict=True):
+        image = load_image(path)
+        columns = [("picture", image)]
+        if mask is not None:
+            columns.append(("truth", draw_mask(image, _truth(path, mask))))
+        elif any(masks):
+            columns.append(("no truth given", Image.new("RGB", image.size, (128, 128, 128))))
+        for title, localizer in localizers.items():
+            found = predict(localizer, image, refiner=refiner, always_refine=True)
+            columns.append((f"{title}: {found.score:.2f}", cam_picture(found.cam)))
+            columns.append(("coarse mask", draw_mask(image, found.coarse_mask)))
+            if refiner is not None:
+                columns.append((refiner.name, draw_mask(image, found.mask)))
+        rows.append(side_by_side([(title, _fit(picture, width)) for title, picture in columns]))
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def _truth(image: Path, mask: Path) -> np.ndarray:
+    rows = {key: {"path": str(path), "bytes": None} for key, path in (("image", image), ("mask", mask))}
+    return load_mask({"name": image.name, "label": 1, **rows})
+
+
+def _fit(image: Image.Image, width: int) -> Image.Image:
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _title(model: str) -> str:
+    """The name of the model's folder; of the run's for its best/, with the part named for its last/."""
+    path = Path(model).expanduser().resolve()
+    if path.name == "best":
+        return path.parent.name
+    return f"{path.parent.name}, last" if path.name == "last" else path.name
+
+
+def run(options: FiguresOptions) -> int:
+    """`cabl-cgsr figures`: writes qualitative.png."""
+    if not options.models:
+        raise UserError("no model given: name one or more model folders")
+    images = match_pictures(options.images)
+    truth = {}
+    for path in match_pictures(options.masks) if options.masks else ():
+        truth[path.stem.removesuffix("_gt")] = path
+    masks = [truth.get(path.stem) for path in images]
+    if truth and not any(masks):
+        raise UserError(f"no mask has the name of a picture, such as {images[0].stem} or {images[0].stem}_gt")
+    localizers = {_title(model): open_localizer(model, options.device) for model in options.models}
+    if len(localizers) < len(options.models):
+        raise UserError(
+            "two models have the same name: each is titled by its folder, best/ and last/ by their run"
+        )
+    device = str(next(next(iter(localizers.values())).parameters()).device)
+    refiner = None if options.refiner == "none" else make_refiner(options.refiner, device=device)
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    panel = qualitative(localizers, images, masks, refiner=refiner, width=options.width)
+    panel.save(output / "qualitative.png")
+    print(f"written: {output / 'qualitative.png'}")
+    return 0
