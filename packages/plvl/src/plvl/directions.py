@@ -36,6 +36,7 @@ _NO_CROP = re.compile(
     r"|far|farthest|furthest|near|nearest|close|closest|end|ends|cut|cropped|partial|partially|partly|visible"
     r"|above|below|north|south|over|under|beneath|next|behind|beside|between|outer|outermost|inner|innermost"
     r"|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|only|whole|entire|full|complete|all"
+    r"|smaller|larger|bigger|taller|shorter|longer|wider|thinner|fatter|older|younger|lighter|darker|[a-z]+est|most"
     rf"|two|three|four|five|six|seven|eight|nine|ten|row|column|{_CLOCK}|{_MISSPELT})(?![a-z])",
     re.IGNORECASE,
 )
@@ -59,8 +60,8 @@ def swapped_letters(expression: str) -> str:
 
 
 def may_be_cropped(expression: str) -> bool:
-    """Whether no word of the sentence speaks of a place in the picture, of an order or of a neighbour that a
-    crop could take away."""
+    """Whether no word of the sentence speaks of a place in the picture, of an order, of a comparison or of a
+    neighbour: a crop could take away what the object is compared with."""
     return not (_NO_CROP.search(expression) or _SIDE.search(expression))
 
 

@@ -1,20 +1,246 @@
-"""What is wrong with a data folder: `check` reads every picture, `quick_check` only what training would stop at."""
+"""What is wrong with a data folder: `check` reads every picture and mask, `quick_check` what training would stop at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from papers_shared.doctor import Report
+import datasets
+import numpy as np
+
+from papers_shared.doctor import Finding, Report, Severity
+from papers_shared.errors import UserError
+from papers_shared.runs import Progress
 from plvl.config import DataConfig
-from plvl.data.readers import open_split
+from plvl.data.masks import box_of_mask
+from plvl.data.published import beside_published, counts_of
+from plvl.data.readers import locate, open_split, read_manifest, splits_of
+from plvl.data.rows import Row, load_mask, load_picture, place
+
+LOOKED_AT = 8
+"""Rows per split that `quick_check` decodes."""
+OUTSIDE = 1.0
+"""Pixels that a box may leave its picture by without a word: annotations are rounded."""
+AGREE = 0.5
+"""IoU of a box with the extent of its mask below which they are reported."""
+NO_PICTURE = "put it there, name the folder of the pictures with --data.images, or build with --missing drop"
 
 
-def check(data: DataConfig, splits: Sequence[str] | None = None, *, progress: bool = True) -> Report:
-    return quick_check(data, splits)
+def check(
+    data: DataConfig,
+    splits: Sequence[str] | None = None,
+    *,
+    vocabulary: str = "",
+    max_tokens: int = 40,
+    progress: bool = True,
+) -> Report:
+    """Read every picture and mask of the splits (all that exist, if None) and report what is wrong.
+
+    Errors: missing or unreadable pictures, pictures or masks of another size than recorded, empty boxes, boxes
+    outside, names that repeat. Warnings: boxes that leave the picture, empty masks, masks that are elsewhere than
+    their boxes, empty and truncated sentences, counts that are not the published ones.
+
+    Args:
+        vocabulary: a vocab.txt or what has one, to count word pieces; empty: words are counted, each at least one
+            piece, so that truncated sentences can be missed.
+        max_tokens: word pieces that the model reads, [CLS] and [SEP] included.
+    """
+    report = Report()
+    try:
+        layout, root = locate(data)
+        splits = tuple(splits or splits_of(data))
+        pieces = _piece_counter(vocabulary, max_tokens)
+    except UserError as error:
+        report.add("error", data.root or "--data.root", str(error))
+        return report
+    counts: dict[str, dict[str, int]] = {}
+    for split in splits:
+        try:
+            rows = open_split(data, split)
+        except UserError as error:
+            report.add("error", f"split {split}", str(error))
+            continue
+        report.extend(_rows_findings(rows, split))
+        report.extend(_sentence_findings(rows, split, pieces, max_tokens))
+        report.extend(_examine_all(rows, split, progress))
+        counts[split] = _counts(rows)
+        masks = sum(mask is not None for mask in rows.select_columns(["mask"])["mask"])
+        listed = ", ".join(f"{count:,} {what}" for what, count in counts[split].items())
+        report.add("note", f"split {split}", f"{listed}, {masks:,} with a mask")
+    if layout == "built":
+        report.extend(_count_findings(read_manifest(root), counts))
+    return report
 
 
 def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report:
+    """The errors that paths, boxes and a few pictures tell.
+
+    Args:
+        splits: those about to be used; None: the training and the validation split.
+
+    Raises:
+        UserError: a folder or split does not exist, or is not understood.
+    """
     report = Report()
     for split in dict.fromkeys(splits or (data.train_split, data.val_split)):
-        open_split(data, split)
+        rows = open_split(data, split)
+        report.extend(finding for finding in _rows_findings(rows, split) if finding.severity == "error")
+        for index in range(min(LOOKED_AT, len(rows))):
+            row = rows[index]
+            if row["image"]["bytes"] or os.path.isfile(row["image"]["path"]):
+                report.extend(finding for finding in examine(row) if finding.severity == "error")
     return report
+
+
+def examine(row: Row, picture: bool = True) -> list[Finding]:
+    """Decode one row.
+
+    Args:
+        picture: False: its picture has been looked at with another row.
+    """
+    findings, where = [], place(row["image"], row["name"])
+    if picture:
+        try:
+            load_picture(row)
+        except UserError as error:
+            remedy = "get the file again, or build the data folder again"
+            findings.append(
+                Finding("error", where, f"unusable picture: {_without(str(error), where)}", remedy)
+            )
+    name = f"'{row['name']}' ({where})"
+    try:
+        mask = load_mask(row)
+    except UserError as error:
+        findings.append(
+            Finding("error", name, _without(str(error), f"the mask of '{row['name']}'"), "build again")
+        )
+        return findings
+    if mask is not None:
+        extent = box_of_mask(mask)
+        if extent is None:
+            findings.append(
+                Finding("warning", name, "the mask is empty", "correct it, or leave the expression out")
+            )
+        elif row["box_xyxy"] is not None and _iou(extent, row["box_xyxy"]) < AGREE:
+            findings.append(Finding("warning", name, "the mask is elsewhere than the box", "look at both"))
+    return findings
+
+
+def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
+    """`examine` for every row on all cores, in order; each picture once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    seen: set[str] = set()
+    jobs = []
+    for index, entry in enumerate(rows.select_columns(["image"])["image"]):
+        path = entry["path"] if not entry["bytes"] else ""
+        if path and not os.path.isfile(path):
+            continue  # reported by its path
+        jobs.append((index, not path or path not in seen))
+        seen.add(path)
+
+    def run(job: tuple[int, bool]) -> list[Finding]:
+        return examine(rows[job[0]], job[1])
+
+    with (
+        ThreadPoolExecutor(cores) as pool,
+        Progress(len(jobs), unit=f"{split} expression", enabled=progress) as bar,
+    ):
+        for start in range(0, len(jobs), 256):
+            for findings in pool.map(run, jobs[start : start + 256]):
+                yield from findings
+            bar.update(min(start + 256, len(jobs)))
+
+
+def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
+    """By names, paths and boxes alone."""
+    plain = rows.select_columns(["name", "image", "width", "height", "box_xyxy", "mask"])
+    names: Counter[str] = Counter(plain["name"])
+    for name, count in names.items():
+        if count > 1:
+            yield Finding(
+                "error", f"'{name}' in {split}", "several expressions have this name", "make names unique"
+            )
+    missing = dict.fromkeys(
+        entry["path"] for entry in plain["image"] if not entry["bytes"] and not os.path.isfile(entry["path"])
+    )
+    yield from (
+        Finding("error", path, f"picture of split {split} is missing", NO_PICTURE) for path in missing
+    )
+    columns = (plain["name"], plain["width"], plain["height"], plain["box_xyxy"], plain["mask"])
+    for name, width, height, box, mask in zip(*columns, strict=True):
+        if box is None:
+            if mask is None:
+                yield Finding(
+                    "warning", f"'{name}' in {split}", "neither box nor mask: nothing is learnt from it"
+                )
+            continue
+        x0, y0, x1, y1 = box
+        where = f"'{name}' in {split}: {[round(value, 1) for value in box]} in {width}x{height}"
+        if not (x1 > x0 and y1 > y0):
+            yield Finding("error", where, "the box is empty", "correct it: x0, y0, x1, y1 in pixels")
+        elif x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            yield Finding(
+                "error", where, "the box is outside the picture", "correct it: x0, y0, x1, y1 in pixels"
+            )
+        elif min(x0, y0) < -OUTSIDE or x1 > width + OUTSIDE or y1 > height + OUTSIDE:
+            yield Finding("warning", where, "the box leaves the picture", "correct it if it was not meant")
+
+
+def _sentence_findings(
+    rows: datasets.Dataset, split: str, pieces: Callable[[str], int], max_tokens: int
+) -> Iterator[Finding]:
+    plain = rows.select_columns(["name", "expression"])
+    for name, expression in zip(plain["name"], plain["expression"], strict=True):
+        where = f"'{name}' in {split}"
+        if not expression.strip():
+            yield Finding("warning", where, "the sentence is empty", "leave the expression out")
+        elif pieces(expression) > max_tokens - 2:
+            message = f"the sentence has more than {max_tokens - 2} word pieces: its end is cut off"
+            yield Finding("warning", where, message, "shorten it, or raise --model.max_tokens")
+
+
+def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]]) -> Iterator[Finding]:
+    """Against the manifest, and against the published counts."""
+    for split, found in counts.items():
+        recorded = manifest["splits"].get(split, {})
+        if found["expressions"] != recorded.get("expressions"):
+            message = f"{found['expressions']:,} expressions, but {recorded.get('expressions')} were written"
+            yield Finding("error", f"split {split}", message, "build the folder again")
+    if counts_of(manifest["dataset"]):
+        lines, agree = beside_published(manifest["dataset"], manifest["splits"])
+        sentence = "the published counts" if agree else "not the published counts"
+        sentence += " (images, objects, expressions)"
+        severity: Severity = "note" if agree else "warning"
+        yield from (
+            Finding(severity, " ".join(line.split()), sentence) for line in lines[1:] if " of " in line
+        )
+
+
+def _counts(rows: datasets.Dataset) -> dict[str, int]:
+    ids = rows.select_columns(["image_id"])["image_id"]
+    return {"images": len(set(ids)), "expressions": len(rows)}
+
+
+def _piece_counter(vocabulary: str, max_tokens: int) -> Callable[[str], int]:
+    if not vocabulary:
+        return lambda sentence: len(re.findall(r"\w+|[^\w\s]", sentence))
+    from plvl.tokenizer import Tokenizer, read_vocabulary
+
+    tokenizer = Tokenizer(read_vocabulary(vocabulary), max_tokens)
+    return lambda sentence: max_tokens if any("is cut" in r for r in tokenizer.remarks(sentence)) else 0
+
+
+def _iou(one: Sequence[float], two: Sequence[float]) -> float:
+    first, second = np.asarray(one, float), np.asarray(two, float)
+    sides = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None)
+    inner = sides.prod()
+    return float(inner / max((first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - inner, 1e-9))
+
+
+def _without(message: str, where: str) -> str:
+    """A message without the file it begins with, so that equal ones are grouped."""
+    return message.removeprefix(where).lstrip(" :")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
 from plvl.config import DataConfig
 from plvl.data.records import RowMaker, Source
-from plvl.data.rows import FEATURES, RAW, file_entry
-from plvl.data.sources.hub import hub, load_hub
+from plvl.data.rows import FEATURES, file_entry
+from plvl.data.sources.hub import hub, hub_splits, load_hub
 from plvl.data.sources.json_lines import json_lines
 
 MANIFEST = "plvl-data.json"
@@ -36,10 +37,10 @@ def open_split(data: DataConfig, split: str) -> datasets.Dataset:
     if layout == "jsonl":
         return rows_of(json_lines(root if root.is_file() else root / f"{split}.jsonl", data.images), split)
     with quiet():
-        loaded = load_hub(data.root, split)
-        if set(FEATURES) <= set(loaded.column_names):
-            return loaded.select_columns(list(FEATURES)).cast(FEATURES)
-    return rows_of(hub(data.root, data.images), split)
+        loaded = load_hub(data.root)
+        if split in loaded and set(FEATURES) <= set(loaded[split].column_names):
+            return loaded[split].select_columns(list(FEATURES)).cast(FEATURES)
+        return rows_of(hub(data.root, data.images), split)
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def splits_of(data: DataConfig) -> tuple[str, ...]:
     if layout == "jsonl":
         return (root.stem,) if root.is_file() else tuple(sorted(file.stem for file in root.glob("*.jsonl")))
     with quiet():
-        return tuple(load_hub(data.root))
+        return hub_splits(data.root)
 
 
 def locate(data: DataConfig) -> tuple[str, Path]:
@@ -149,11 +150,19 @@ def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
         raise UserError(
             f"{root / split} has other columns than this version writes: run `plvl data build` again"
         )
-    paths = [file_entry(base / path) for path in rows["image"]]
-    images = datasets.Dataset.from_dict({"image": paths}, features=datasets.Features({"image": RAW}))
-    with quiet():
-        joined = datasets.concatenate_datasets([rows.remove_columns("image"), images], axis=1)
-    return joined.select_columns(list(FEATURES))
+    return rows.select_columns(list(FEATURES)).with_transform(_PicturesBelow(base))
+
+
+@dataclass(frozen=True)
+class _PicturesBelow:
+    """Makes the stored path of a picture its `image`; applied to what is read, so that nothing is copied."""
+
+    base: Path
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if "image" in batch:
+            batch = {**batch, "image": [file_entry(self.base / path) for path in batch["image"]]}
+        return batch
 
 
 def _recognise(root: Path) -> str:

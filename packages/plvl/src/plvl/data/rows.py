@@ -92,8 +92,6 @@ def decode_png(content: bytes, name: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            if picture.mode == "1":
-                return np.array(picture)
             if picture.mode == "P":
                 return np.array(picture) > 0
             if picture.mode.startswith(("I", "F")):

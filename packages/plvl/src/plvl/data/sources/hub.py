@@ -19,8 +19,8 @@ from plvl.data.pictures import Pictures, photo_of
 from plvl.data.records import Record, Records, Source
 from plvl.data.rows import RAW
 
-SPLITS = {"validation": "val", "test": "testA"}
-"""Names of jxu124/refcoco and /refcocoplus -> REFER's; used where a row does not tell its own."""
+SPLITS = {"validation": "val"}
+"""The Hub's name of a split -> ours, where rows do not tell their own: jxu124's say that `test` is REFER's testA."""
 OBJECTS = {"raw_anns", "raw_image_info", "image_path", "ref_id"}
 
 
@@ -43,6 +43,23 @@ def load_hub(name: str, split: str = "") -> Any:
     if split and split not in loaded:
         raise UserError(f"{name} has no split '{split}' (there are: {', '.join(loaded)})")
     return loaded[split] if split else loaded
+
+
+def hub_splits(name: str) -> tuple[str, ...]:
+    """The splits that `hub` yields.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    found: dict[str, None] = {}
+    for split, rows in load_hub(name).items():
+        own = (
+            rows.unique("split")
+            if OBJECTS | {"split"} <= set(rows.column_names)
+            else [SPLITS.get(split, split)]
+        )
+        found |= dict.fromkeys(map(str, own))
+    return tuple(found)
 
 
 def hub(name: str, images: str | Path = "") -> Source:
@@ -108,7 +125,7 @@ def _expressions(name: str, split: str, rows: datasets.Dataset) -> Records:
             mask = mask["bytes"] or mask["path"]
         box = row.get("box_xyxy") or row.get("box")
         yield (
-            SPLITS["validation"] if split == "validation" else split,
+            SPLITS.get(split, split),
             Record(
                 name=str(row.get("name") or f"{split}/{index:06d}"),
                 image={"path": row["image"]["path"], "bytes": row["image"]["bytes"]},

@@ -7,7 +7,7 @@ from typing import Any
 
 from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
-from plvl.data.pictures import Kind, Pictures, photo_of
+from plvl.data.pictures import Kind, Pictures, coco_id, photo_of
 from plvl.data.records import Record, Records, Source
 from plvl.data.safe_pickle import load_plain
 
@@ -19,6 +19,7 @@ SETS = {
     "refcocog_umd": ("refcocog", "umd"),
     "referit_unc": ("refclef", "unc"),
     "referit_berkeley": ("refclef", "berkeley"),
+    "toy": ("toy", "unc"),
 }
 """Our name -> (folder of the release, who split it)."""
 
@@ -74,7 +75,7 @@ def _sentences(
 ) -> Records:
     left, top, width, height = annotation["bbox"]
     entry = pictures.entry(image["file_name"])
-    image_id = str(image["id"]) if pictures.kind == "coco" else f"saiapr-{image['id']}"
+    image_id = coco_id(image["file_name"]) or f"{name.split('_')[0]}-{image['id']}"
     for sentence in ref["sentences"]:
         yield (
             str(ref["split"]),

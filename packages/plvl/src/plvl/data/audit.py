@@ -1,0 +1,141 @@
+"""The leakage audit: which val and test pictures occur in what a model was trained on.
+
+Pictures are recognised by COCO's number, by Flickr's number of the photograph, and without either by their path in
+the data folder. What cannot be told is said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import datasets
+
+from papers_shared.dataclass_json import read_json
+from papers_shared.doctor import Finding
+from papers_shared.errors import UserError
+from plvl.config import DataConfig
+from plvl.data.mixtures import Photographs
+from plvl.data.pictures import COCO_NAME
+from plvl.data.readers import open_split, splits_of
+from plvl.data.sources.visual_genome import coco_pictures
+
+SEEN = "val or test pictures that were seen in training"
+REMEDY = "scores on them are too high; `plvl data build mixed_coco_clean` or `mixed_pretrain_clean` leaves them out"
+DETECTOR = (
+    "the detector of the start weights (ViTDet-B, COCO train2017) was trained on pictures of val or test"
+)
+DETECTOR_REMEDY = "the paper's figures share this; other start weights than a COCO detector's would avoid it"
+
+
+@dataclass
+class _Pictures:
+    """The pictures of one split: (COCO's or another number, Flickr's number) -> file name."""
+
+    files: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, rows: datasets.Dataset) -> None:
+        plain = rows.select_columns(["image_id", "photo_id", "image"])
+        for image_id, photo_id, image in zip(
+            plain["image_id"], plain["photo_id"], plain["image"], strict=True
+        ):
+            self.files.setdefault((image_id or str(image["path"]), photo_id), Path(str(image["path"])).name)
+
+    def among(self, seen: Photographs) -> int:
+        return sum(seen.holds(*numbers) for numbers in self.files)
+
+
+def audit(
+    data: DataConfig, training: Sequence[str] = (), visual_genome: str = "", detector: str = ""
+) -> Iterator[Finding]:
+    """Compare each val and test split of a data folder with everything that is named as training data.
+
+    Args:
+        data: its `train_split` counts as training data, every other split is audited.
+        training: further data folders, of which the train splits count.
+        visual_genome: folder with image_data.json, or that file: all its pictures count.
+        detector: COCO instances file of the detector's training; empty: told by the names of the pictures.
+
+    Raises:
+        UserError: a folder or file cannot be read.
+    """
+    audited = {}
+    for split in splits_of(data):
+        if split != data.train_split:
+            audited[split] = _Pictures()
+            audited[split].add(open_split(data, split))
+    sources = _training(data, training)
+    if visual_genome:
+        sources["all of Visual Genome"] = seen = Photographs()
+        for coco, photo in coco_pictures(visual_genome).values():
+            seen.add(coco, photo)
+    for split, pictures in audited.items():
+        for name, seen in sources.items():
+            count = pictures.among(seen)
+            where = f"{split}: {count:,} of {len(pictures.files):,} pictures occur in {name}"
+            yield Finding(
+                "warning" if count else "note", where, SEEN if count else "not seen", REMEDY if count else ""
+            )
+        unknown = sum(not photo and not image.isdigit() for image, photo in pictures.files)
+        if unknown:
+            message = "pictures without a number of COCO or Flickr: told apart by their paths only"
+            yield Finding("note", f"{split}: {unknown:,} of {len(pictures.files):,}", message)
+    if not audited:
+        yield Finding("note", str(data.root), "no val or test split: nothing to audit")
+    yield from _detector_findings(audited, detector)
+
+
+def _training(data: DataConfig, folders: Sequence[str]) -> dict[str, Photographs]:
+    """Training pictures by data folder and source."""
+    sources: dict[str, Photographs] = defaultdict(Photographs)
+    for number, folder in enumerate((data.root, *folders)):
+        config = replace(data, root=folder, layout="auto") if number else data
+        if config.train_split not in splits_of(config):
+            if number:
+                raise UserError(f"{folder} has no split '{config.train_split}' to audit against")
+            continue
+        rows = open_split(config, config.train_split).select_columns(
+            ["image_id", "photo_id", "source", "image"]
+        )
+        columns = (rows["source"], rows["image_id"], rows["photo_id"], rows["image"])
+        for source, image_id, photo_id, image in zip(*columns, strict=True):
+            where = f"the train split, {source}" if not number else f"{folder}, {source}"
+            sources[where].add(image_id or str(image["path"]), photo_id)
+    return sources
+
+
+def _detector_findings(audited: dict[str, _Pictures], detector: str) -> Iterator[Finding]:
+    ids = _coco_ids(detector) if detector else set()
+    for split, pictures in audited.items():
+        total, seen, undecided = len(pictures.files), 0, 0
+        for (image_id, _), file in pictures.files.items():
+            match = COCO_NAME.fullmatch(file)
+            if detector:
+                seen += image_id in ids
+            elif match and match[1]:
+                seen += match[1].lower() == "train"
+                undecided += match[1].lower() == "val"
+            else:
+                undecided += image_id.isdigit()
+        if seen:
+            how = f"by {detector}" if detector else "all of COCO train2014 is in train2017"
+            where = f"{split}: {seen:,} of {total:,} pictures ({how})"
+            yield Finding("warning", where, DETECTOR, DETECTOR_REMEDY)
+        if undecided:
+            message = "whether the detector saw these pictures of COCO cannot be told by their names"
+            yield Finding(
+                "note",
+                f"{split}: {undecided:,} of {total:,}",
+                message,
+                "give --detector instances_train2017.json",
+            )
+
+
+def _coco_ids(path: str) -> set[str]:
+    content = read_json(Path(path).expanduser())
+    try:
+        return {str(image["id"]) for image in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a COCO instances file: it has no `images` with `id`") from error
