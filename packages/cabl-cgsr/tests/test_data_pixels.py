@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import manipulation_sets as releases
 import numpy as np
 import pytest
-import releases
 from PIL import Image
 
 from cabl_cgsr.config import DataConfig

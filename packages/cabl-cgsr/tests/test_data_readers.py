@@ -8,9 +8,9 @@ import shutil
 import warnings
 from pathlib import Path
 
+import manipulation_sets as releases
 import numpy as np
 import pytest
-import releases
 
 from cabl_cgsr.config import DataConfig
 from cabl_cgsr.data import load_mask, load_picture, open_set, open_split

@@ -6,9 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import manipulation_sets as releases
 import numpy as np
 import pytest
-import releases
 import torch
 from torch.utils.data import DataLoader
 
@@ -17,7 +17,7 @@ from cabl_cgsr.data import LabelSamples, open_set, open_split
 from cabl_cgsr.data.groups import content_groups, hold_out
 from cabl_cgsr.data.items import Item
 from cabl_cgsr.data.layouts import list_set
-from cabl_cgsr.transforms import normalize, random_crop, square, squares, train_transform
+from cabl_cgsr.transforms import normalize, random_crop, train_transform
 from papers_shared.errors import UserError
 
 OPENED: list[str] = []
@@ -162,14 +162,3 @@ def test_random_crop_of_larger_and_smaller_sides() -> None:
         assert (crop != 0).any(2).sum() == 6
         seen.add((int(crop[0].any(1).nonzero()[0]), int(crop[crop > 0][0])))
     assert len(seen) == 9  # three places down, three across
-
-
-def test_squares_ignore_the_aspect_ratio() -> None:
-    picture = np.full((30, 60, 3), 200, np.uint8)
-    picture[:, :30] = 10
-    image = square(picture, 16, ModelConfig())
-    assert image.shape == (3, 16, 16)
-    expected = (200 - 123.675) / 58.395
-    assert image[0, :, -1] == pytest.approx(torch.full((16,), expected).numpy(), abs=1e-5)
-    batches = squares([picture, picture[::-1]], (16, 32), ModelConfig())
-    assert [tuple(batch.shape) for batch in batches] == [(2, 3, 16, 16), (2, 3, 32, 32)]

@@ -151,7 +151,7 @@ def open_sets(data: DataConfig, more: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError("the same test set is named twice: name each once")
     opened: dict[str, Any] = {}
     for one in described:
-        quick_check(one).raise_if_broken(f"cabl-cgsr data check {one.root}")
+        quick_check(one, "val").raise_if_broken(f"cabl-cgsr data check {one.root}")
         rows = open_set(one, masks=True)
         name = rows[0]["dataset"]
         opened[name if name not in opened else f"{name} {one.root}"] = rows

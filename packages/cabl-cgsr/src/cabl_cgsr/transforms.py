@@ -1,4 +1,4 @@
-"""TransCAM's augmentation, with which the paper's settings agree, and the squares of its inference.
+"""TransCAM's augmentation, with which the paper's settings agree.
 
 Pictures are (H, W, 3) uint8 RGB. Resizing is Pillow's bicubic, which smooths when it shrinks. All randomness
 comes from torch's default CPU generator.
@@ -6,7 +6,7 @@ comes from torch's default CPU generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -36,17 +36,6 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarra
         return random_crop(normalize(np.asarray(image), model), data.crop_size)
 
     return transform
-
-
-def square(picture: np.ndarray, size: int, model: ModelConfig) -> Tensor:
-    """The picture as a square, its aspect ratio ignored: (H, W, 3) uint8 -> float32 (3, size, size), normalised."""
-    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
-    return normalize(np.asarray(image), model)
-
-
-def squares(pictures: Sequence[np.ndarray], sizes: Sequence[int], model: ModelConfig) -> list[Tensor]:
-    """For each size a batch (B, 3, size, size) of the same pictures: what `cabl_cgsr.cam.run_scales` takes."""
-    return [torch.stack([square(picture, size, model) for picture in pictures]) for size in sizes]
 
 
 def normalize(picture: np.ndarray, model: ModelConfig) -> Tensor:

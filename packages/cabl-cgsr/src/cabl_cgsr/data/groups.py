@@ -44,14 +44,17 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
     Groups are taken in a shuffled order while they fit, so a group larger than the part stays in the rest.
 
     Raises:
-        UserError: `share` is not in [0, 1), or no group fits and one of the labels would be missing.
+        UserError: there is one label only, `share` is not in [0, 1), or no group fits and a label would be missing.
     """
     if not 0 <= share < 1:
         raise UserError(f"--data.val-share {share} is not in [0, 1).")
+    counts = [sum(item.label == label for item in items) for label in (0, 1)]
+    for count, word in zip(counts, ("authentic", "manipulated"), strict=True):
+        if not count:
+            raise UserError(f"there is no {word} picture: training needs both kinds.")
     if share == 0:
         return set()
-    counts = [sum(item.label == label for item in items) for label in (0, 1)]
-    room = [max(1, round(share * count)) if count else 0 for count in counts]
+    room = [max(1, round(share * count)) for count in counts]
     names: set[str] = set()
     for group in sorted(content_groups(items), key=lambda group: _shuffled(group, seed)):
         needed = [sum(item.label == label for item in group) for label in (0, 1)]
@@ -60,7 +63,7 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
             room = [space - need for space, need in zip(room, needed, strict=True)]
     held = [sum(item.label == label and item.name in names for item in items) for label in (0, 1)]
     for label, word in enumerate(("authentic", "manipulated")):
-        if counts[label] and not 0 < held[label] < counts[label]:
+        if not 0 < held[label] < counts[label]:
             raise UserError(
                 f"of {counts[label]} {word} pictures, {held[label]} can be held out without tearing pictures of one "
                 "origin apart: use more pictures, another --data.val-share or --data.split-seed, or 0."

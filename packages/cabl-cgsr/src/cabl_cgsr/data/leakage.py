@@ -14,7 +14,7 @@ from cabl_cgsr.data.items import Item
 
 THUMB = 32
 """Side of the thumbnails, in pixels."""
-ALIKE = 0.9
+ALIKE = 0.8
 """Correlation of the thumbnails' details from which two pictures count as nearly the same."""
 FLAT = 1.0
 """Standard deviation of details, in grey levels, below which a picture has too few to be recognised."""

@@ -18,7 +18,8 @@ PUBLISHED = {
 """Authentic and manipulated pictures."""
 VARIANTS = {
     "casia2": "others train on fewer manipulated ones: WSCL 5121, CAT-Net 5105, MVSS-Net 5063",
-    "casia1": "920 of the manipulated ones have a mask; WSCL scores 919",
+    "casia1": "920 of the manipulated ones have a mask, WSCL scores 919; some authentic ones are in CASIAv2 too "
+    "(`cabl-cgsr data check CASIA2 --against CASIA1` names them)",
     "casia1plus": "authentic pictures from Corel in place of CASIAv1's, some of which are in CASIAv2",
     "coverage": "others score 91 forgeries, those whose masks have their picture's size "
     "(--data.coverage-forgeries 91)",

@@ -45,10 +45,10 @@ def open_split(data: DataConfig, split: Literal["train", "val"]) -> datasets.Dat
         UserError: as in `open_set`; or the set has one label only, or too few pictures to hold some out.
     """
     listing = list_set(data, masks=False, subset="train")
-    if 0 in listing.counts:
-        lacking = "manipulated" if listing.counts[0] else "authentic"
-        raise UserError(f"{listing.base} has no {lacking} picture: training needs both kinds.")
-    held_out = hold_out(listing.items, data.val_share, data.split_seed)
+    try:
+        held_out = hold_out(listing.items, data.val_share, data.split_seed)
+    except UserError as error:
+        raise UserError(f"{listing.base}: {error}") from error
     return rows_of(
         listing, tuple(item for item in listing.items if (item.name in held_out) == (split == "val")), False
     )
