@@ -133,14 +133,15 @@ def examine(row: Row, picture: bool = True) -> list[Finding]:
 def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
     """`examine` for every row on all cores, in order; each picture once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    seen: set[str] = set()
+    plain = rows.select_columns(["image", "width", "height"])
+    seen: set[tuple[str, int, int]] = set()
     jobs = []
-    for index, entry in enumerate(rows.select_columns(["image"])["image"]):
+    for index, (entry, *size) in enumerate(zip(plain["image"], plain["width"], plain["height"], strict=True)):
         path = entry["path"] if not entry["bytes"] else ""
         if path and not os.path.isfile(path):
             continue  # reported by its path
-        jobs.append((index, not path or path not in seen))
-        seen.add(path)
+        jobs.append((index, not path or (path, *size) not in seen))
+        seen.add((path, *size))
 
     def run(job: tuple[int, bool]) -> list[Finding]:
         return examine(rows[job[0]], job[1])

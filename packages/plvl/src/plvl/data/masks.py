@@ -25,9 +25,9 @@ def decode_shape(shape: Any, height: int, width: int, where: str) -> np.ndarray 
     """
     if not shape:
         return None
-    parts: list[Any] = [shape] if isinstance(shape, dict) or _is_number(shape[0]) else list(shape)
     codes = []
     try:
+        parts: list[Any] = [shape] if isinstance(shape, dict) or _is_number(shape[0]) else list(shape)
         polygons = [np.asarray(part, np.float64).tolist() for part in parts if not isinstance(part, dict)]
         polygons = [polygon for polygon in polygons if len(polygon) >= 6]
         if any(len(polygon) % 2 for polygon in polygons):

@@ -110,6 +110,8 @@ def _mask_of(
             raise UserError(
                 f"'{record.name}': its mask {record.shape} cannot be read ({error.strerror})"
             ) from error
+    elif isinstance(record.shape, bytes):
+        mask = decode_png(record.shape, record.name)
     else:
         mask = decode_shape(record.shape, height, width, f"'{record.name}'")
     if mask is None:

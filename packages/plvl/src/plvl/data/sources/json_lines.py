@@ -65,8 +65,11 @@ def _record(line: str, where: str, name: str, base: Path) -> Record:
     box, mask = entry.get("box"), entry.get("mask")
     if box is None and mask is None:
         raise UserError(f"{where}: neither `box` nor `mask`")
-    if box is not None and not (isinstance(box, list) and len(box) == 4):
-        raise UserError(f"{where}: `box` must be [x0, y0, x1, y1]")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise UserError(f"{where}: `box` must be four numbers [x0, y0, x1, y1]")
+    for key in ("width", "height"):
+        if not isinstance(entry.get(key, 0), int):
+            raise UserError(f"{where}: `{key}` must be a whole number")
     if box is not None and not (box[0] < box[2] and box[1] < box[3]):
         raise UserError(
             f"{where}: `box` {box} is empty: it must be [x0, y0, x1, y1] with x0 < x1 and y0 < y1"
@@ -84,3 +87,7 @@ def _record(line: str, where: str, name: str, base: Path) -> Record:
         photo_id=str(entry.get("photo_id", "")),
         object_id=str(entry.get("object_id", "")),
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
