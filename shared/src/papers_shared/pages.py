@@ -121,6 +121,16 @@ def chart(curves: Sequence[Curve], *, top: float | None = None, percent: bool = 
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text(names)}">{"".join(parts)}</svg>'
 
 
+def smooth(points: Points, share: float = 0.15) -> list[tuple[float, float]]:
+    """Exponential moving average, corrected for its start."""
+    smoothed, total, weight = [], 0.0, 0.0
+    for step, value in points:
+        total = (1 - share) * total + share * value
+        weight = (1 - share) * weight + share
+        smoothed.append((step, total / weight))
+    return smoothed
+
+
 def _round_step(value: float) -> float:
     """The smallest of 1, 2, 2.5, 5 x 10^n that is not below `value`."""
     power = 10.0 ** math.floor(math.log10(value))

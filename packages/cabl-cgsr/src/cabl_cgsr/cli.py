@@ -74,6 +74,6 @@ def _data(arguments: list[str]) -> int:
 
     kind = DataCheckOptions if action == "check" else DataToyOptions
     options = parse(kind, rest, f"cabl-cgsr data {action}")
-    from cabl_cgsr.data import commands
+    from cabl_cgsr.data.commands import run_check, run_toy
 
-    return commands.run_check(options) if action == "check" else commands.run_toy(options)
+    return run_check(options) if action == "check" else run_toy(options)

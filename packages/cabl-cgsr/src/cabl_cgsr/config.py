@@ -322,14 +322,14 @@ def toy() -> Recipe:
     """
     return Recipe(
         name="toy",
-        model=ModelConfig(backbone="test_conformer", drop_path_rate=0.0, cam=CamConfig(sizes=(96, 128, 192))),
-        data=DataConfig(long_side=(112, 160), crop_size=128, jitter=(0.0, 0.0, 0.0, 0.0), workers=0),
+        model=ModelConfig(backbone="test_conformer", drop_path_rate=0.0, cam=CamConfig(sizes=(96, 112, 128))),
+        data=DataConfig(long_side=(128, 128), crop_size=96, jitter=(0.0, 0.0, 0.0, 0.0), workers=0),
         optim=OptimConfig(
-            batch_size=16,
+            batch_size=8,
             lr=2e-3,
             weight_decay=1e-2,
             schedule="cosine",
-            steps=400,
+            steps=600,
             epochs=0,
             warmup_steps=20,
             clip_grad=1.0,

@@ -26,7 +26,7 @@ from fanet.train import train
 from papers_shared.errors import UserError
 from papers_shared.images import overlay
 from papers_shared.metrics import ConfusionMatrix
-from papers_shared.pages import Curve
+from papers_shared.pages import Curve, smooth
 
 MARGIN = 0.25
 """The demo fails unless val and test mIoU beat the all-background baseline by this much (fractions)."""
@@ -135,7 +135,7 @@ def _page(segmenter: Segmenter, recipe: Recipe, rows: Any, result: dict[str, Any
         ],
         scenes=[_scene(segmenter, rows[index]) for index in range(0, len(rows), -(-len(rows) // SHOWN))],
         error_colours=[("missed", MISSED), ("false alarm", FALSE_ALARM), ("wrong class", CONFUSED)],
-        loss=[Curve("each step", "faint", loss), Curve("smoothed", "a", _smooth(loss))],
+        loss=[Curve("each step", "faint", loss), Curve("smoothed", "a", smooth(loss))],
         miou=[
             Curve("FANet", "a", miou),
             Curve("all background", "dashed", [(0, flat), (recipe.optim.steps, flat)]),
@@ -191,16 +191,6 @@ def _scene(segmenter: Segmenter, row: dict[str, Any]) -> Scene:
         painted(mask),
         error_map(image, truth, mask),
     )
-
-
-def _smooth(points: list[tuple[int, float]], share: float = 0.15) -> list[tuple[int, float]]:
-    """Exponential moving average, corrected for its start."""
-    smoothed, total, weight = [], 0.0, 0.0
-    for step, value in points:
-        total = (1 - share) * total + share * value
-        weight = (1 - share) * weight + share
-        smoothed.append((step, total / weight))
-    return smoothed
 
 
 def _percent(fraction: float) -> str:
