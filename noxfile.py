@@ -74,7 +74,7 @@ def tests_plvl(session: nox.Session) -> None:
 @nox.session(name="tests-cabl-cgsr")
 def tests_cabl_cgsr(session: nox.Session) -> None:
     """cabl-cgsr alone."""
-    test_package(session, "cabl-cgsr", extras="test")
+    test_package(session, "cabl-cgsr", extras="onnx,sam,test")
 
 
 @nox.session
