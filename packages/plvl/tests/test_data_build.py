@@ -126,6 +126,24 @@ def test_pictures_under_their_names_of_2017(tmp_path: Path) -> None:
     assert row["image_id"] == "7"
 
 
+def test_referit_is_read_from_the_same_release(tmp_path: Path) -> None:
+    """Its masks are lists of run-length codes, and its pictures lie in numbered folders."""
+    code = [{"size": [40, 60], "counts": [100, 300, 2000]}]
+    write_refer(tmp_path / "r", "refclef", "berkeley", {"val": [7]}, shape=code)
+    instances = tmp_path / "r" / "refclef" / "instances.json"
+    instances.write_text(instances.read_text().replace(coco_name(7), "112.jpg"))
+    folder = tmp_path / "r" / "images" / "mscoco" / "images" / "train2014"
+    (tmp_path / "r" / "images" / "saiapr_tc-12" / "00" / "images").mkdir(parents=True)
+    (folder / coco_name(7)).rename(tmp_path / "r" / "images" / "saiapr_tc-12" / "00" / "images" / "112.jpg")
+    _build(tmp_path / "out", "referit_berkeley", refer=tmp_path / "r")
+    row = _open(tmp_path / "out", "val")[0]
+    mask = load_mask(row)
+    assert mask is not None
+    assert mask.sum() == 300
+    assert load_picture(row).shape == (40, 60, 3)
+    assert row["image_id"] == "referit-7"
+
+
 def test_a_built_folder_can_be_moved_and_its_pictures_too(tmp_path: Path) -> None:
     write_refer(tmp_path / "x" / "r", "refcoco", "unc", {"val": [1]})
     _build(tmp_path / "x" / "out", "refcoco_unc", refer=tmp_path / "x" / "r")

@@ -176,3 +176,11 @@ def test_the_command_prints_and_writes_its_findings(
     Image.new("RGB", (30, 40)).save(file)
     assert run_check(options) == 1
     assert "is 30x40 pixels, but 'refcoco_unc/2' was made for 60x40" in capsys.readouterr().out
+
+
+def test_the_audit_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _lines(tmp_path, "train", {**GOOD, "name": "x"})
+    assert run_check(DataCheckOptions(root=data.root, training=(str(tmp_path / "absent"),))) == 1
+    assert "absent does not exist" in capsys.readouterr().out
+    assert run_check(DataCheckOptions(root=str(tmp_path / "absent"))) == 1
+    assert capsys.readouterr().out.count("does not exist") == 1

@@ -24,6 +24,8 @@ from plvl.directions import authors_may_crop, may_be_cropped, mirrored_expressio
         ("a dog", "a dog"),
         ("", ""),
         ("the woman to the left of the bride", "the woman to the right of the bride"),
+        ("2nd from left, brightest shirt", "2nd from right, brightest shirt"),
+        ("clock on left", "clock on right"),
     ],
 )
 def test_left_and_right_are_swapped_as_words(before: str, after: str) -> None:
@@ -45,6 +47,9 @@ def test_left_and_right_are_swapped_as_words(before: str, after: str) -> None:
         "the bus that says stop",
         'sign with "exit"',
         "all right, the dog",
+        "leftguy",
+        "banana leftmiddle",
+        "righth one",
     ],
 )
 def test_sentences_in_doubt_are_not_mirrored(expression: str) -> None:
@@ -52,7 +57,8 @@ def test_sentences_in_doubt_are_not_mirrored(expression: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["red shirt", "the lady with the blue shirt", "bright umbrella", "stopped bus"]
+    "expression",
+    ["red shirt", "the lady with the blue shirt", "bright umbrella", "stopped bus", "orange vest"],
 )
 def test_sentences_about_the_object_alone_may_be_cropped(expression: str) -> None:
     assert may_be_cropped(expression)
@@ -63,6 +69,7 @@ def test_sentences_about_the_object_alone_may_be_cropped(expression: str) -> Non
     [
         "left man", "rightmost cup", "topleft bowl", "upper corner", "the middle one", "second dog", "near the wall",
         "center of the picture", "bottom row", "behind the bench", "only half of him visible", "man at 9", "lft guy",
+        "leftguy", "the biggest dog", "taller boy",
     ],
 )  # fmt: skip
 def test_sentences_about_places_orders_and_neighbours_may_not(expression: str) -> None:

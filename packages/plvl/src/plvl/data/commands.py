@@ -91,8 +91,11 @@ def run_check(options: DataCheckOptions) -> int:
     """Check and audit, and print the findings."""
     data = replace(options.data, root=options.root or options.data.root)
     report = check(data, vocabulary=options.vocabulary, max_tokens=options.max_tokens)
-    if not report.errors or options.training:
-        report.extend(audit(data, options.training, options.visual_genome, options.detector))
+    try:
+        report.extend(list(audit(data, options.training, options.visual_genome, options.detector)))
+    except UserError as error:
+        if str(error) not in {finding.message for finding in report.errors}:
+            report.add("error", "the leakage audit", str(error))
     report.print()
     if options.json:
         write_json(Path(options.json), report.to_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +50,14 @@ class Pictures:
                 if (folder / name).is_file():
                     self.folders.insert(0, self.folders.pop(index))
                     return file_entry(folder / name)
+        if self.kind == "saiapr" and (path := self._deeper.get(Path(file_name).name)):
+            return file_entry(path)
         return file_entry(self.folders[0] / file_name if self.folders else Path(file_name))
+
+    @cached_property
+    def _deeper(self) -> dict[str, Path]:
+        """File name -> picture, anywhere below: SAIAPR TC-12 as released has numbered folders."""
+        return {path.name: path for folder in reversed(self.folders) for path in folder.rglob("*.jpg")}
 
 
 def coco_id(file_name: str) -> str:
