@@ -137,3 +137,9 @@ def test_without_gradients_the_callers_tensors_stay() -> None:
         assert torch.equal(one, other)
     for one, other in zip(first, model(images), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_shapes_without_weights() -> None:
+    with torch.device("meta"):
+        outputs = network()(torch.randn(1, 3, 64, 64))
+    assert [tuple(out.shape[-2:]) for out in outputs] == [(16, 16), (8, 8), (4, 4), (2, 2)]

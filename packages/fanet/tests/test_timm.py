@@ -81,8 +81,11 @@ def test_classifier_can_be_replaced_and_removed(images: torch.Tensor) -> None:
     model.reset_classifier(0, "")
     assert torch.equal(model(images), features)
     assert torch.equal(create(num_classes=0, global_pool="")(images), features)
-    with pytest.raises(ValueError, match="global_pool"):
-        model.reset_classifier(5)
+    model.reset_classifier(5)
+    assert not model.head.fc.training
+    dense = model(images)
+    assert dense.shape == (2, 5, *features.shape[-2:])
+    assert torch.allclose(dense[1, :, 0, 2], model.head.fc(model.head.norm(features[1, :, 0, 2])), atol=1e-6)
 
 
 def test_model_takes_other_channels_device_and_dtype() -> None:

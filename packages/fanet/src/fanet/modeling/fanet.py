@@ -32,7 +32,7 @@ class FANet(nn.Module):
     Args:
         in_chans: Input channels.
         num_classes: Classes of the classifier; 0: pooled features, without the classifier and its norm.
-        global_pool: Pooling before the classifier; "": none (then `num_classes` must be 0).
+        global_pool: Pooling before the classifier; "": none, then the classifier answers (B, num_classes, h, w).
         embed_dims: Width of each of the four stages.
         depths: Blocks of each stage.
         kernel_sizes: Kernel of the convolutional embedding in each stage.
@@ -245,7 +245,9 @@ class Stage(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """Global pooling, then LayerNorm, dropout and a linear layer; without classes the pooling alone."""
+    """Global pooling, then LayerNorm, dropout and a linear layer; without classes the pooling alone, without
+    pooling the classes of each pixel.
+    """
 
     def __init__(self, dim: int, num_classes: int, pool_type: str, drop_rate: float, **factory: Any) -> None:
         super().__init__()
@@ -261,20 +263,23 @@ class ClassifierHead(nn.Module):
         """New classifier on fresh weights (the norm is kept), or none at all with `num_classes` 0."""
         if pool_type is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=pool_type, flatten=bool(pool_type))
-        if num_classes == 0:
+        self.classifies = num_classes > 0
+        if not self.classifies:
             self.norm, self.fc = nn.Identity(), nn.Identity()
-            return
-        if self.global_pool.is_identity():
-            raise ValueError("a classifier needs pooling: give global_pool='avg', or num_classes=0")
-        if isinstance(self.norm, nn.Identity):
-            self.norm = nn.LayerNorm(self.dim, eps=1e-6, **factory)
-        self.fc = nn.Linear(self.dim, num_classes, **factory)
-        _init_weights(self.fc)
+        else:
+            if isinstance(self.norm, nn.Identity):
+                self.norm = nn.LayerNorm(self.dim, eps=1e-6, **factory)
+            self.fc = nn.Linear(self.dim, num_classes, **factory)
+            _init_weights(self.fc)
+        self.train(self.training)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
         if pre_logits:
             return x
+        if self.global_pool.is_identity() and self.classifies:
+            x = x.permute(0, 2, 3, 1)
+            return self.fc(self.drop(self.norm(x))).permute(0, 3, 1, 2)
         return self.fc(self.drop(self.norm(x)))
 
 

@@ -26,7 +26,7 @@ def is_lean(x: Tensor, *modules: nn.Module) -> bool:
     return is_training(x) and all(type(module) in PLAIN and not _is_hooked(module) for module in modules)
 
 
-def is_training(x: Tensor) -> bool:
+def is_training(x: Tensor | torch.fx.Proxy) -> bool:
     """Whether eager autograd records what is done to `x`: no tracer, no compiler, no functional transform."""
     if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
@@ -130,7 +130,7 @@ def _is_hooked(module: nn.Module) -> bool:
     )
 
 
-def _weights(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+def _weights(conv: nn.Conv2d) -> tuple[Tensor, Any]:
     return conv.weight, conv.bias
 
 
@@ -141,7 +141,7 @@ def _geometry(conv: nn.Conv2d) -> tuple[Any, Any, Any, int]:
 def _cast(*tensors: Tensor) -> list[Tensor]:
     """To the type in which autocast would run a convolution; autograd carries the gradients back."""
     kind = tensors[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return list(tensors)
     return [tensor.to(torch.get_autocast_dtype(kind)) for tensor in tensors]
 
@@ -168,7 +168,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, geometry: Any) -> Tensor:
 
 def _convolve_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, geometry: Any, input_too: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Any, Tensor, Tensor]:
     stride, padding, dilation, groups = geometry
     return aten.convolution_backward(
         gradient,
