@@ -20,7 +20,7 @@ from fanet.data.polygons import fill_polygon
 from fanet.toy_materials import MATERIALS, Patch, Random, noise, paper, sheet
 
 FRAMES_PER_VIDEO = 8
-SHARES = (0.22, 0.38, 0.14, 0.26)
+SHARES = (0.22, 0.28, 0.26, 0.24)
 """How often an object is rigid plastic, cardboard, metal, soft plastic."""
 
 

@@ -231,6 +231,6 @@ class Material:
 MATERIALS = (
     Material(_container, _rigid_plastic, (22, 40), (0.34, 0.6)),
     Material(sheet, _cardboard, (28, 56), (0.45, 0.9)),
-    Material(_can, _metal, (16, 28), (0.5, 0.75)),
+    Material(_can, _metal, (20, 36), (0.5, 0.75)),
     Material(_film, _soft_plastic, (28, 52), (0.5, 0.9)),
 )
