@@ -68,7 +68,7 @@ def tests_fanet(session: nox.Session) -> None:
 @nox.session(name="tests-plvl")
 def tests_plvl(session: nox.Session) -> None:
     """plvl alone."""
-    test_package(session, "plvl", extras="test")
+    test_package(session, "plvl", extras="onnx,test")
 
 
 @nox.session(name="tests-cabl-cgsr")

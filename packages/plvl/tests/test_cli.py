@@ -9,7 +9,7 @@ from plvl.cli import USAGE, main
 from plvl.recipes import RECIPES
 
 
-@pytest.mark.parametrize("verb", [*USAGE, "train refcocog_umd"])
+@pytest.mark.parametrize("verb", [*USAGE, "data build", "data check", "data toy", "train refcocog_umd"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([*verb.split(), "--help"])

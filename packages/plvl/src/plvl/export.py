@@ -1,0 +1,183 @@
+"""Write the network as one file: `torch.export` (.pt2) or ONNX, checked against eager before it is kept.
+
+The graph takes normalised pictures (B, 3, S, S), word pieces (B, N) and their mask (B, N), both int64, at the sizes the
+model was trained with, and gives what the model has of `boxes`, `score_logits`, `offset`, `size` and `mask_logits`, in
+this order. Preparing picture and sentence and bringing the answer back to the picture's size stay with the caller; the
+model's configuration and vocabulary are stored inside the file for that: in `extra_files` of a .pt2, in the metadata of
+an ONNX model, as `config.json` and `vocab.txt`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.errors import UserError
+from plvl.config import ModelConfig
+from plvl.modeling.plvl import PLVL
+from plvl.options import ExportOptions
+from plvl.predict import open_model
+from plvl.tokenizer import VOCABULARY
+
+TOLERANCE = 1e-4
+"""Largest difference from eager on a random picture, relative to the largest value of that output."""
+
+INPUTS = ("images", "input_ids", "attention_mask")
+SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    path: Path
+    format: Literal["torch", "onnx"]
+    shapes: dict[str, tuple[int, ...]]
+    """Of the outputs."""
+    difference: float
+    """max |exported - eager| / max |eager| of the worst output, measured on the written file."""
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= TOLERANCE
+
+
+def export(
+    model: PLVL,
+    output: str | Path,
+    *,
+    format: Literal["auto", "torch", "onnx"] = "auto",
+    batch: int = 1,
+) -> ExportReport:
+    """Export the network; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Raises:
+        UserError: unknown suffix, a batch below 1, a network that drops tokens, or the onnx extra is missing.
+    """
+    output = Path(output)
+    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
+    if kind is None:
+        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    if batch < 1:
+        raise UserError(f"--batch {batch}: give 1 or more")
+    config = model.config
+    if config.decoder == "eevg" and config.elimination > 0:
+        raise UserError(
+            "EEVG's decoder drops tokens by their scores: a fixed graph cannot, export is refused"
+        )
+    reference = _Tuple(copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)).eval()
+    inputs = _inputs(model, batch)
+    with torch.no_grad():
+        expected = reference(*inputs)
+    names = _names(config)
+    texts = {"config.json": json.dumps(dataclass_to_json(config))}
+    if VOCABULARY in model.extra_files:
+        texts[VOCABULARY] = model.extra_files[VOCABULARY].decode()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
+        if kind == "torch":
+            _write_torch(reference, inputs, texts, written)
+            found = _run_torch(written, inputs)
+        else:
+            _write_onnx(reference, inputs, names, texts, written)
+            found = _run_onnx(written, inputs)
+        difference = max(
+            float((one - other).abs().max() / other.abs().max().clamp(min=1e-6))
+            for one, other in zip(found, expected, strict=True)
+        )
+        shapes = {name: tuple(value.shape) for name, value in zip(names, expected, strict=True)}
+        report = ExportReport(output, kind, shapes, difference)
+        if report.agrees:
+            written.replace(output)
+    return report
+
+
+class _Tuple(nn.Module):
+    """The network with a plain tuple of what it predicts as its output."""
+
+    def __init__(self, model: PLVL) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x for x in self.model(images, input_ids, attention_mask) if x is not None)
+
+
+def _names(config: ModelConfig) -> list[str]:
+    """The outputs that a network of this configuration has."""
+    maps = ["score_logits", "offset", "size"] if config.head == "collaborative" else []
+    return [*(["boxes", *maps] if config.rec else []), *(["mask_logits"] if config.res else [])]
+
+
+def _inputs(model: PLVL, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    side, length = config.image_size, config.max_tokens
+    images = torch.randn(batch, config.in_chans, side, side, generator=generator)
+    input_ids = torch.randint(0, config.vocab_size, (batch, length), generator=generator)
+    attention_mask = torch.ones(batch, length, dtype=torch.long)
+    attention_mask[:, (length + 2) // 2 :] = 0
+    return images, input_ids, attention_mask
+
+
+def _write_torch(model: nn.Module, inputs: tuple[Tensor, ...], texts: dict[str, str], path: Path) -> None:
+    with torch.no_grad():
+        program = torch.export.export(model, inputs)
+    torch.export.save(program, path, extra_files=texts)
+
+
+def _run_torch(path: Path, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    with torch.no_grad():
+        return list(torch.export.load(path).module()(*inputs))
+
+
+def _write_onnx(
+    model: nn.Module, inputs: tuple[Tensor, ...], names: list[str], texts: dict[str, str], path: Path
+) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX export needs {error.name}: pip install 'plvl[onnx]'") from error
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            inputs,
+            dynamo=True,
+            input_names=list(INPUTS),
+            output_names=names,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(texts)
+    program.save(path, external_data=False)
+
+
+def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
+    return [torch.from_numpy(value) for value in session.run(None, feed)]
+
+
+def run(options: ExportOptions) -> int:
+    """`plvl export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    report = export(
+        open_model(options.model, "cpu"), options.output, format=options.format, batch=options.batch
+    )
+    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
+    print(f"{report.format} export, {shapes}: max relative difference from eager {report.difference:.2e}")
+    if not report.agrees:
+        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
+        return 1
+    print(f"written: {report.path}")
+    return 0

@@ -1,0 +1,77 @@
+"""The paper's figures 5 to 7: picture, truth, prediction and centre score map, one row per sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from papers_shared.errors import UserError
+from papers_shared.heat import heat_map
+from papers_shared.images import side_by_side
+from plvl.data import load_mask, load_picture, open_split
+from plvl.drawing import caption, draw_target
+from plvl.modeling.plvl import PLVL
+from plvl.options import FiguresOptions
+from plvl.predict import open_model, predict
+
+
+def qualitative(model: PLVL, rows: Sequence[dict[str, Any]], *, width: int = 320) -> Image.Image:
+    """Figures 5 to 7: for each row of `plvl.data.open_split` the picture, the truth, the prediction and the score map.
+
+    The map is the probability of the centre over the cells of the stretched picture, enlarged to the picture.
+
+    Args:
+        width: of one picture of the figure, in pixels.
+
+    Raises:
+        UserError: no rows, or a picture that cannot be read.
+    """
+    if not len(rows):
+        raise UserError("no expression to draw")
+    return _stack([_row(model, row, width) for row in rows])
+
+
+def _row(model: PLVL, row: dict[str, Any], width: int) -> Image.Image:
+    grounding = predict(model, load_picture(row), [row["expression"]])[0]
+    image = grounding.image
+    columns = [
+        ("image", image),
+        ("truth", draw_target(image, row["box_xyxy"], load_mask(row))),
+        ("prediction", draw_target(image, grounding.box_xyxy, grounding.mask)),
+    ]
+    if grounding.score_map is not None:
+        columns.append(("centre score", heat_map(grounding.score_map, image.size)))
+    height = max(1, round(image.height * width / image.width))
+    scaled = [
+        (title, picture.resize((width, height), Image.Resampling.LANCZOS)) for title, picture in columns
+    ]
+    return caption(side_by_side(scaled), f"Expression: {row['expression']}")
+
+
+def _stack(rows: Sequence[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def run(options: FiguresOptions) -> int:
+    """`plvl figures`: writes qualitative.png."""
+    rows = open_split(options.data, options.split)
+    if options.count < 1:
+        raise UserError(f"--count {options.count}: give 1 or more")
+    number = min(options.count, len(rows))
+    chosen = np.random.default_rng(options.seed).choice(len(rows), number, replace=False)
+    model = open_model(options.model, options.device)
+    figure = qualitative(model, [rows[int(index)] for index in chosen], width=options.width)
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    figure.save(output / "qualitative.png")
+    print(f"written: {output / 'qualitative.png'}")
+    return 0
