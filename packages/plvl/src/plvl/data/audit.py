@@ -20,6 +20,7 @@ from plvl.config import DataConfig
 from plvl.data.mixtures import Photographs
 from plvl.data.pictures import COCO_NAME
 from plvl.data.readers import open_split, splits_of
+from plvl.data.rows import values_of
 from plvl.data.sources.visual_genome import coco_pictures
 
 SEEN = "val or test pictures that were seen in training"
@@ -37,10 +38,7 @@ class _Pictures:
     files: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, rows: datasets.Dataset) -> None:
-        plain = rows.select_columns(["image_id", "photo_id", "image"])
-        for image_id, photo_id, image in zip(
-            plain["image_id"], plain["photo_id"], plain["image"], strict=True
-        ):
+        for image_id, photo_id, image in values_of(rows, "image_id", "photo_id", "image"):
             self.files.setdefault((image_id or str(image["path"]), photo_id), Path(str(image["path"])).name)
 
     def among(self, seen: Photographs) -> int:
@@ -96,11 +94,8 @@ def _training(data: DataConfig, folders: Sequence[str]) -> dict[str, Photographs
             if number:
                 raise UserError(f"{folder} has no split '{config.train_split}' to audit against")
             continue
-        rows = open_split(config, config.train_split).select_columns(
-            ["image_id", "photo_id", "source", "image"]
-        )
-        columns = (rows["source"], rows["image_id"], rows["photo_id"], rows["image"])
-        for source, image_id, photo_id, image in zip(*columns, strict=True):
+        rows = open_split(config, config.train_split)
+        for source, image_id, photo_id, image in values_of(rows, "source", "image_id", "photo_id", "image"):
             where = f"the train split, {source}" if not number else f"{folder}, {source}"
             sources[where].add(image_id or str(image["path"]), photo_id)
     return sources

@@ -19,7 +19,7 @@ from plvl.config import DataConfig
 from plvl.data.masks import box_of_mask
 from plvl.data.published import beside_published, counts_of
 from plvl.data.readers import locate, open_split, read_manifest, splits_of
-from plvl.data.rows import Row, load_mask, load_picture, place
+from plvl.data.rows import Row, load_mask, load_picture, place, values_of
 
 LOOKED_AT = 8
 """Rows per split that `quick_check` decodes."""
@@ -68,7 +68,7 @@ def check(
         report.extend(_sentence_findings(rows, split, pieces, max_tokens))
         report.extend(_examine_all(rows, split, progress))
         counts[split] = _counts(rows)
-        masks = sum(mask is not None for mask in rows.select_columns(["mask"])["mask"])
+        masks = sum(mask is not None for (mask,) in values_of(rows, "mask"))
         listed = ", ".join(f"{count:,} {what}" for what, count in counts[split].items())
         report.add("note", f"split {split}", f"{listed}, {masks:,} with a mask")
     if layout == "built":
@@ -133,10 +133,9 @@ def examine(row: Row, picture: bool = True) -> list[Finding]:
 def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
     """`examine` for every row on all cores, in order; each picture once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    plain = rows.select_columns(["image", "width", "height"])
     seen: set[tuple[str, int, int]] = set()
     jobs = []
-    for index, (entry, *size) in enumerate(zip(plain["image"], plain["width"], plain["height"], strict=True)):
+    for index, (entry, *size) in enumerate(values_of(rows, "image", "width", "height")):
         path = entry["path"] if not entry["bytes"] else ""
         if path and not os.path.isfile(path):
             continue  # reported by its path
@@ -158,21 +157,17 @@ def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator
 
 def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
     """By names, paths and boxes alone."""
-    plain = rows.select_columns(["name", "image", "width", "height", "box_xyxy", "mask"])
-    names: Counter[str] = Counter(plain["name"])
+    names: Counter[str] = Counter(name for (name,) in values_of(rows, "name"))
     for name, count in names.items():
         if count > 1:
             yield Finding(
                 "error", f"'{name}' in {split}", "several expressions have this name", "make names unique"
             )
-    missing = dict.fromkeys(
-        entry["path"] for entry in plain["image"] if not entry["bytes"] and not os.path.isfile(entry["path"])
-    )
-    yield from (
-        Finding("error", path, f"picture of split {split} is missing", NO_PICTURE) for path in missing
-    )
-    columns = (plain["name"], plain["width"], plain["height"], plain["box_xyxy"], plain["mask"])
-    for name, width, height, box, mask in zip(*columns, strict=True):
+    paths = dict.fromkeys(entry["path"] for (entry,) in values_of(rows, "image") if not entry["bytes"])
+    for path in paths:
+        if not os.path.isfile(path):
+            yield Finding("error", path, f"picture of split {split} is missing", NO_PICTURE)
+    for name, width, height, box, mask in values_of(rows, "name", "width", "height", "box_xyxy", "mask"):
         if box is None:
             if mask is None:
                 yield Finding(
@@ -194,8 +189,7 @@ def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
 def _sentence_findings(
     rows: datasets.Dataset, split: str, pieces: Callable[[str], int], max_tokens: int
 ) -> Iterator[Finding]:
-    plain = rows.select_columns(["name", "expression"])
-    for name, expression in zip(plain["name"], plain["expression"], strict=True):
+    for name, expression in values_of(rows, "name", "expression"):
         where = f"'{name}' in {split}"
         if not expression.strip():
             yield Finding("warning", where, "the sentence is empty", "leave the expression out")
@@ -222,8 +216,7 @@ def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]])
 
 
 def _counts(rows: datasets.Dataset) -> dict[str, int]:
-    ids = rows.select_columns(["image_id"])["image_id"]
-    return {"images": len(set(ids)), "expressions": len(rows)}
+    return {"images": len(set(values_of(rows, "image_id"))), "expressions": len(rows)}
 
 
 def _piece_counter(vocabulary: str, max_tokens: int) -> Callable[[str], int]:
