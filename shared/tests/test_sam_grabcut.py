@@ -45,14 +45,31 @@ def test_finds_the_object_in_pixels_of_the_picture(prompt: dict, max_side: int, 
     assert masks.dtype == bool
     assert np.isnan(scores).all()
     assert logits is None
-    if "box" in prompt and prompt["box"] != (0, 0, 89, 59):
+    assert masks[0, 25, 30]
+    if "box" not in prompt:
+        assert iou(masks[0] & ~OTHER, DISK) > 0.7
+    elif prompt["box"] != (0, 0, 89, 59):
         assert iou(masks[0], DISK) > 0.85
         assert not masks[0, :, 48:].any()  # nothing outside the box
-    else:
-        assert masks[0, 25, 30]
-        assert iou(masks[0] & ~OTHER, DISK) > 0.7
     if 0 in prompt.get("labels", []):
         assert not masks[0, 40, 72]
+
+
+def test_a_part_in_the_colours_of_its_surroundings_is_not_given_up() -> None:
+    image = np.random.default_rng(1).integers(90, 140, (60, 90, 3), dtype=np.uint8)
+    segmenter = GrabCut()
+    segmenter.set_image(image)
+    mask = segmenter.predict(box=(20, 10, 60, 50)).masks[0]
+    assert mask[30, 40]
+    assert mask[10:51, 20:61].mean() > 0.25
+
+
+def test_a_far_point_widens_the_view(scene: np.ndarray) -> None:
+    segmenter = GrabCut()
+    segmenter.set_image(scene)
+    mask = segmenter.predict(box=(14, 8, 46, 42), points=[(88, 58), (2, 2)], labels=[1, 0]).masks[0]
+    assert mask[58, 88]
+    assert not mask[2, 2]
 
 
 def test_answers_do_not_depend_on_what_was_asked_before(scene: np.ndarray) -> None:

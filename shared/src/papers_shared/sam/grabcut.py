@@ -14,22 +14,25 @@ from papers_shared.sam.protocol import Box, Points, SamResult, check_image, chec
 class GrabCut:
     """Colour models of inside and outside, fitted in turns with a graph cut (Rother et al., 2004).
 
-    With a box everything outside is background; without one the whole picture may be foreground, and places
-    far from the positive points begin as background. A point is a small disk of certain foreground or
-    background and wins over the box. The answer is deterministic.
+    With a box everything outside is background, the ellipse in its middle is foreground, and colours are
+    learnt from the box and its neighbourhood. Without that core, a part that has the colours of its
+    surroundings, such as a copied one, would be given up. Without a box each positive point has such a core
+    and a wider disk around it that begins as foreground. Other points are small disks of certain foreground or
+    background and win over the box. The answer is deterministic.
 
-    What is left over in corner cases: where the prompt names no certain background (a box over the whole
-    picture), the picture's frame is it; a mask that comes out empty stays empty.
+    What is left over in corner cases: where the prompt names no background (a box over the whole picture), the
+    picture's frame is it; negative points alone give an empty mask.
 
     Args:
+        core: Diameters of the certain ellipse as shares of the box's sides, in [0, 1).
         iterations: Turns of fitting and cutting.
         max_side: Pictures with a longer side are shrunk to it for the cut, in pixels; 0: never.
     """
 
     name = "grabcut"
 
-    def __init__(self, iterations: int = 3, max_side: int = 384) -> None:
-        self.iterations, self.max_side = iterations, max_side
+    def __init__(self, core: float = 0.6, iterations: int = 2, max_side: int = 384) -> None:
+        self.core, self.iterations, self.max_side = core, iterations, max_side
         self._image: np.ndarray | None = None
         self._scale = (1.0, 1.0)
         self._size = (0, 0)
@@ -62,22 +65,32 @@ class GrabCut:
             raise UserError("GrabCut has no picture yet: call set_image first")
         prompt = check_prompt(box, points, labels)
         height, width = self._image.shape[:2]
-        seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
+        short = min(height, width)
+        places = [(int(x), int(y)) for x, y in self._pixels(prompt.points)]
+        positive = [place for place, label in zip(places, prompt.labels, strict=True) if label]
         if prompt.box is not None:
-            x0, y0, x1, y1 = self._pixels(prompt.box.reshape(2, 2)).reshape(-1)
+            x0, y0, x1, y1 = (int(v) for v in self._pixels(prompt.box.reshape(2, 2)).reshape(-1))
+            seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
             seeds[y0 : y1 + 1, x0 : x1 + 1] = cv2.GC_PR_FGD
-        places = self._pixels(prompt.points)
-        if prompt.box is None:
-            seeds[:] = cv2.GC_PR_BGD
-            for (x, y), label in zip(places, prompt.labels, strict=True):
-                if label:
-                    cv2.circle(seeds, (int(x), int(y)), max(2, min(height, width) // 6), cv2.GC_PR_FGD, -1)
+            axes = (int((x1 - x0 + 1) * self.core / 2), int((y1 - y0 + 1) * self.core / 2))
+            cv2.ellipse(seeds, ((x0 + x1) // 2, (y0 + y1) // 2), axes, 0, 0, 360, cv2.GC_FGD, -1)
+            window = _around(
+                np.array([(x0, y0), (x1, y1)]), np.array(positive).reshape(-1, 2), (height, width)
+            )
+        else:
+            seeds = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
+            for reach, kind in ((short / 4, cv2.GC_PR_FGD), (short / 12, cv2.GC_FGD)):
+                for place in positive:
+                    cv2.circle(seeds, place, max(1, round(reach)), kind, -1)
+            window = (slice(0, height), slice(0, width))
         if not (seeds == cv2.GC_BGD).any():
             seeds[[0, -1]] = seeds[:, [0, -1]] = cv2.GC_BGD
-        radius = max(1, min(height, width) // 64)
-        for (x, y), label in zip(places, prompt.labels, strict=True):
-            cv2.circle(seeds, (int(x), int(y)), radius, cv2.GC_FGD if label else cv2.GC_BGD, -1)
-        mask = self._cut(seeds)
+        for place, label in zip(places, prompt.labels, strict=True):
+            cv2.circle(seeds, place, max(1, short // 64), cv2.GC_FGD if label else cv2.GC_BGD, -1)
+        mask = np.zeros((height, width), bool)
+        mask[window] = self._cut(
+            np.ascontiguousarray(self._image[window]), np.ascontiguousarray(seeds[window])
+        )
         if mask.shape != self._size:
             mask = (
                 cv2.resize(mask.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
@@ -90,14 +103,20 @@ class GrabCut:
         last = np.array(self._image.shape[1::-1]) - 1
         return np.clip(np.floor((places + 0.5) * self._scale), 0, last).astype(int)
 
-    def _cut(self, seeds: np.ndarray) -> np.ndarray:
+    def _cut(self, pixels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         inside = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
         if inside.all() or not inside.any():  # nothing to tell apart, which OpenCV refuses
             return inside
         cv2.setRNGSeed(0)  # its clustering draws from OpenCV's own generator
         models = np.zeros((1, 65)), np.zeros((1, 65))
-        assert self._image is not None
-        cv2.grabCut(
-            self._image, seeds, (0, 0, 1, 1), models[0], models[1], self.iterations, cv2.GC_INIT_WITH_MASK
-        )
+        cv2.grabCut(pixels, seeds, (0, 0, 1, 1), models[0], models[1], self.iterations, cv2.GC_INIT_WITH_MASK)
         return (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
+
+
+def _around(corners: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a box with half its size around it, and of the points."""
+    margin = np.maximum((corners[1] - corners[0] + 1) // 2, 8)
+    low = np.vstack([corners[0] - margin, points - 8]).min(0)
+    high = np.vstack([corners[1] + margin, points + 8]).max(0) + 1
+    (left, top), (right, bottom) = np.maximum(low, 0), np.minimum(high, size[::-1])
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
