@@ -209,6 +209,7 @@ def test_own_json_lines(tmp_path: Path) -> None:
         {**image, "box": [10, 5, 30, 25]},
         {**image, "mask": SQUARE},
         {**image, "mask": [SQUARE]},
+        {**image, "mask": [[10, 5], [30, 5], [30, 25], [10, 25]]},
         {**image, "mask": encode_shape(mask)},
         {**image, "mask": "mask.png", "name": "mine", "source": "me"},
     )
@@ -216,11 +217,11 @@ def test_own_json_lines(tmp_path: Path) -> None:
         open_split(DataConfig(root=str(tmp_path)), "train"),
         _build(tmp_path / "b", "jsonl", "train", jsonl=tmp_path),
     ):
-        assert rows["box_xyxy"] == [[10, 5, 30, 25]] * 5
+        assert rows["box_xyxy"] == [[10, 5, 30, 25]] * 6
         assert load_mask(rows[0]) is None
         for row in list(rows)[1:]:
             np.testing.assert_array_equal(load_mask(row), mask)
-        assert (rows[4]["name"], rows[4]["source"]) == ("mine", "me")
+        assert (rows[5]["name"], rows[5]["source"]) == ("mine", "me")
         assert rows[0]["name"] == "train/000001"
         assert (rows[0]["width"], rows[0]["height"]) == (60, 40)
 
@@ -247,6 +248,10 @@ def test_own_json_lines(tmp_path: Path) -> None:
         (
             {"image": "pictures/a.png", "expression": "a", "mask": SQUARE, "width": "x"},
             "`width` must be a whole number",
+        ),
+        (
+            {"image": "pictures/a.png", "expression": "a", "mask": [1, 2, 3, 4]},
+            "neither a box nor a mask with an area",
         ),
         ("text", "expected an object"),
     ],

@@ -103,7 +103,10 @@ def prepare_image(image: Image.Image | np.ndarray, model: ModelConfig) -> Tensor
 
 
 class CutToIntegers:
-    """The authors' reading of a box: x, y, width and height each cut to an integer; sentences in lower case."""
+    """The authors' reading of a box: x, y, width and height each cut to an integer; sentences in lower case.
+
+    For their flickr and referit lists the authors cut the four corners instead; here all sets are read alike.
+    """
 
     def __call__(self, sample: Sample) -> Sample:
         box = sample.box

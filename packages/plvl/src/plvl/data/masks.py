@@ -15,9 +15,9 @@ def decode_shape(shape: Any, height: int, width: int, where: str) -> np.ndarray 
     """(height, width) bool of a COCO `segmentation`; None where it is empty.
 
     Args:
-        shape: polygons ([[x, y, x, y, ...], ...] or one flat list), a run-length code {"size", "counts"} with
-            counts as text, bytes or numbers, or a list of such codes. Parts are joined. Polygons of fewer than
-            three corners have no area and are left out.
+        shape: polygons ([[x, y, x, y, ...], ...], or one of them), a run-length code {"size", "counts"} with counts
+            as text, bytes or numbers, or a list of such codes. Parts are joined. A polygon can also be a list of
+            points; those of fewer than three corners have no area and are left out.
         where: what messages begin with.
 
     Raises:
@@ -27,8 +27,11 @@ def decode_shape(shape: Any, height: int, width: int, where: str) -> np.ndarray 
         return None
     codes = []
     try:
-        parts: list[Any] = [shape] if isinstance(shape, dict) or _is_number(shape[0]) else list(shape)
-        polygons = [np.asarray(part, np.float64).tolist() for part in parts if not isinstance(part, dict)]
+        whole = isinstance(shape, dict) or _is_number(shape[0]) or _is_point(shape[0])
+        parts: list[Any] = [shape] if whole else list(shape)
+        polygons = [
+            np.asarray(part, np.float64).ravel().tolist() for part in parts if not isinstance(part, dict)
+        ]
         polygons = [polygon for polygon in polygons if len(polygon) >= 6]
         if any(len(polygon) % 2 for polygon in polygons):
             raise ValueError("a polygon has an odd number of coordinates")
@@ -72,3 +75,8 @@ def _code(part: dict[str, Any], height: int, width: int) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number)
+
+
+def _is_point(value: Any) -> bool:
+    """Of [[x, y], ...]; two numbers alone are no polygon."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))

@@ -77,13 +77,15 @@ class RowMaker:
             self._object, self._mask = record.object_id, _mask_of(record, width, height)
         png, code, around = self._mask or (None, None, None)
         box = around if record.box_xyxy is None else _checked(record)
+        if box is None:
+            raise UserError(f"'{record.name}' has neither a box nor a mask with an area")
         row = {
             "name": record.name,
             "image": record.image,
             "width": width,
             "height": height,
             "expression": record.expression,
-            "box_xyxy": None if box is None else list(box),
+            "box_xyxy": list(box),
             "mask": png,
             "source": record.source,
             "image_id": record.image_id,

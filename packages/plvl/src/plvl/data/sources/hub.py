@@ -37,7 +37,8 @@ def load_hub(name: str, split: str = "") -> Any:
         else:
             loaded = datasets.load_dataset(name, split=split or None)
     except Exception as error:  # the library raises many kinds, all about this name
-        raise UserError(f"the data set {name} cannot be loaded: {error}") from error
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise UserError(f"the data set {name} cannot be loaded: {reason}") from error
     if isinstance(loaded, datasets.Dataset):
         return loaded if split else {"train": loaded}
     if split and split not in loaded:
