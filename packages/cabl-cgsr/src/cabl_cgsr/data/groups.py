@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cabl_cgsr.data.items import Item
 from papers_shared.errors import UserError
+
+PIECE = 4096
+"""Bytes of the middle of a file that are compared first."""
 
 
 def content_groups(items: Sequence[Item]) -> list[list[Item]]:
     """Items that share an origin or the bytes of their files, directly or over others; in the order of `items`.
 
-    Only files of equal size are read.
+    Only files of equal size are read, and whole ones only where they agree in the middle too.
     """
     parent = list(range(len(items)))
 
@@ -77,11 +81,20 @@ def _shuffled(group: list[Item], seed: int) -> bytes:
 
 
 def _equal_files(items: Sequence[Item]) -> list[list[int]]:
-    sizes: dict[int, list[int]] = defaultdict(list)
-    for index, item in enumerate(items):
-        sizes[item.image.stat().st_size].append(index)
-    digests: dict[bytes, list[int]] = defaultdict(list)
-    for candidates in sizes.values():
-        for index in candidates if len(candidates) > 1 else ():
-            digests[hashlib.blake2b(items[index].image.read_bytes()).digest()].append(index)
-    return [copies for copies in digests.values() if len(copies) > 1]
+    """Positions of items whose files are equal, found in three steps: size, a piece of the middle, all bytes."""
+
+    def split(groups: list[list[int]], key: Callable[[Path], object]) -> list[list[int]]:
+        parts: dict[tuple[int, object], list[int]] = defaultdict(list)
+        for number, group in enumerate(groups):
+            for index in group:
+                parts[number, key(items[index].image)].append(index)
+        return [part for part in parts.values() if len(part) > 1]
+
+    groups = split([list(range(len(items)))], lambda path: path.stat().st_size)
+    return split(split(groups, _middle), lambda path: hashlib.blake2b(path.read_bytes()).digest())
+
+
+def _middle(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(PIECE)
