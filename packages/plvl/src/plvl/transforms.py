@@ -67,10 +67,7 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[Sample], 
     )
 
 
-def test_transform(
-    model: ModelConfig,
-    form: Form = "default",  # noqa: PT028
-) -> Callable[[Sample], dict[str, Any]]:
+def test_transform(model: ModelConfig, form: Form = "default") -> Callable[[Sample], dict[str, Any]]:  # noqa: PT028
     """Test pipeline: Sample -> the tensors of `Square`.
 
     The longest side becomes S, then the picture is stretched to S x S. `official` cuts the box to whole pixels
@@ -103,10 +100,8 @@ def prepare_image(image: Image.Image | np.ndarray, model: ModelConfig) -> Tensor
 
 
 class CutToIntegers:
-    """The authors' reading of a box: x, y, width and height each cut to an integer; sentences in lower case.
-
-    For their flickr and referit lists the authors cut the four corners instead; here all sets are read alike.
-    """
+    """The authors' reading of a box: x, y, width and height cut to integers (of their flickr and referit lists the
+    corners; here all sets are read alike); sentences in lower case."""
 
     def __call__(self, sample: Sample) -> Sample:
         box = sample.box
