@@ -9,7 +9,14 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["papers_shared", "papers_shared.errors", "papers_shared.hub", "papers_shared.doctor"]
+    "module",
+    [
+        "papers_shared",
+        "papers_shared.errors",
+        "papers_shared.hub",
+        "papers_shared.doctor",
+        "papers_shared.sam",
+    ],
 )
 def test_light_modules_do_not_import_torch(module: str) -> None:
     code = (
