@@ -318,11 +318,18 @@ def ablation_prewitt() -> Recipe:
 def toy() -> Recipe:
     """A small network on the embedded splices and copy-moves: a minute and a half on two CPU cores. No table.
 
-    cabl-cgsr demo, or: cabl-cgsr train toy --data.root TOY_FOLDER
+    Its map is the convolution branch's alone, without attention: a network that starts from nothing and trains for
+    a minute has no attention worth following.
+
+        cabl-cgsr demo, or: cabl-cgsr train toy --data.root TOY_FOLDER
     """
     return Recipe(
         name="toy",
-        model=ModelConfig(backbone="test_conformer", drop_path_rate=0.0, cam=CamConfig(sizes=(96, 112, 128))),
+        model=ModelConfig(
+            backbone="test_conformer",
+            drop_path_rate=0.0,
+            cam=CamConfig(source="conv", attention="none", sizes=(96, 112, 128)),
+        ),
         data=DataConfig(long_side=(128, 128), crop_size=96, jitter=(0.0, 0.0, 0.0, 0.0), workers=0),
         optim=OptimConfig(
             batch_size=8,

@@ -159,7 +159,7 @@ def _gallery(localizer: Localizer, rows: Any) -> list[str]:
         titled = [
             ("picture", image),
             ("truth", draw_mask(image, truth)),
-            ("activation map", heat_over(image, found.cam)),
+            (f"activation map, {localizer.config.cam.source}", heat_over(image, found.cam)),
             ("coarse mask and prompts", draw_prompts(draw_mask(image, found.coarse_mask), found.prompts)),
             (last, draw_mask(image, found.mask) if found.manipulated else image),
         ]

@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import zipfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.sam import PromptedSegmenter
 
 FORMAT = 1
+"""Raised when the same model would answer otherwise than before."""
 
 
 def cache_folder(folder: str | Path = "") -> Path:
@@ -124,7 +126,16 @@ def refiner_key(refiner: PromptedSegmenter) -> str:
     }
     network = getattr(refiner, "network", None)
     weights = _weights(network) if isinstance(network, nn.Module) else ""
-    return joined_key(refiner.name, json.dumps(switches, sort_keys=True), weights)
+    made_by = f"{type(refiner).__qualname__} {_release()}"
+    return joined_key(made_by, refiner.name, json.dumps(switches, sort_keys=True), weights)
+
+
+def _release() -> str:
+    """Of papers-shared, whose segmenters may answer otherwise in the next one."""
+    try:
+        return version("papers-shared")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _weights(network: nn.Module) -> str:
