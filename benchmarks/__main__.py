@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.cases import FANET_NETWORKS, MODES, PACKAGES, cases_of
+from benchmarks.cases import MODES, NETWORK_NAMES, PACKAGES, cases_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def _measure(package: str, options: argparse.Namespace) -> bool:
     plan = suite.Plan(device, threads, options.repeats or (2 if options.quick else 7), options.quick)
     cases = cases_of(package, device=options.device, quick=options.quick)
     cases = [case for case in cases if case.mode in options.modes]
-    compiled = options.compile or (("fanet", "plain") if options.device == "cpu" else FANET_NETWORKS)
+    compiled = options.compile or ((package, "plain") if options.device == "cpu" else NETWORK_NAMES)
     cases = [case for case in cases if not case.compiled or case.network in compiled]
     try:
         findings = asdict(suite.run(package, cases, plan))
@@ -54,7 +54,7 @@ def _measure(package: str, options: argparse.Namespace) -> bool:
         "started": started,
         "seconds": time.perf_counter() - began,
         **environment,
-        "protocol": report.PROTOCOL,
+        "protocol": report.protocol(package),
         "rounds": plan.rounds,
         "targets": targets.judge(package, findings) if full else [],
         **findings,
@@ -81,8 +81,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--compile",
         nargs="+",
-        choices=FANET_NETWORKS,
-        help="networks that are also measured compiled; default: fanet plain on the CPU, all on a GPU",
+        choices=NETWORK_NAMES,
+        help="networks that are also measured compiled; default: the package's and plain on the CPU, all on a GPU",
     )
     parser.add_argument("--threads", type=int, help="default: the physical cores")
     options = parser.parse_args(arguments)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PACKAGES = {"fanet": "benchmarks.fanet_networks"}
+PACKAGES = {"fanet": "benchmarks.fanet_networks", "plvl": "benchmarks.plvl_networks"}
 """Package -> module with `NETWORKS`, `REQUIRED`, `build`, `inference`, `training_step`, `measure_loader` and
-`check_equality`."""
+`check_equality`, and where it differs from `benchmarks.report.PROTOCOL` its own `PROTOCOL`."""
 MODES = ("inference", "training", "memory", "loader")
 FANET_NETWORKS = ("fanet", "plain", "focalnet_tiny_lrf", "convnext_tiny")
+NETWORK_NAMES = (*FANET_NETWORKS, "plvl")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Case:
     package: str
     network: str
     part: str
-    """backbone, segmentor, or frames (loader)."""
+    """backbone, segmentor, network, ten sentences, or frames (loader)."""
     mode: str
     side: int
     """Height and width of the input, in pixels; of the crop for the loader."""
@@ -46,7 +47,10 @@ def cases_of(package: str, *, device: str = "cpu", quick: bool = False) -> list[
     `quick` keeps every kind of case but shrinks the inputs, compiles nothing and measures the memory of two
     networks only: it shows that the suite works, not how fast anything is.
     """
-    makers = {"fanet": _fanet_cuda if device == "cuda" else _fanet_quick if quick else _fanet_cpu}
+    makers = {
+        "fanet": _fanet_cuda if device == "cuda" else _fanet_quick if quick else _fanet_cpu,
+        "plvl": _plvl_cuda if device == "cuda" else _plvl_quick if quick else _plvl_cpu,
+    }
     return makers[package]()
 
 
@@ -106,4 +110,44 @@ def _fanet_cuda() -> list[Case]:
         *each("segmentor", "training", 2, FANET_NETWORKS[:1]),
         *each("segmentor", "training", 32, FANET_NETWORKS[:1]),
         *[Case("fanet", network, "backbone", "memory", 512, 32, "bf16") for network in FANET_NETWORKS],
+    ]
+
+
+def _plvl_cpu() -> list[Case]:
+    def both(mode: str, batch: int) -> list[Case]:
+        return [Case("plvl", network, "network", mode, 448, batch) for network in ("plvl", "plain")]
+
+    return [
+        *both("inference", 1),
+        *both("inference", 8),
+        *both("training", 2),
+        *[Case("plvl", network, "ten sentences", "inference", 448, 1) for network in ("plvl", "calls")],
+        *both("memory", 2),
+    ]
+
+
+def _plvl_quick() -> list[Case]:
+    return [replace(case, side=64, batch=min(case.batch, 2)) for case in _plvl_cpu() if case.mode != "memory"]
+
+
+def _plvl_cuda() -> list[Case]:
+    """bf16 at batch 1, 8 and 32, training at the paper's 20 per GPU."""
+
+    def both(mode: str, batch: int, compiled: tuple[bool, ...] = (False, True)) -> list[Case]:
+        return [
+            Case("plvl", network, "network", mode, 448, batch, "bf16", flag)
+            for flag in compiled
+            for network in ("plvl", "plain")
+        ]
+
+    sentences = [
+        Case("plvl", network, "ten sentences", "inference", 448, 1, "bf16") for network in ("plvl", "calls")
+    ]
+    return [
+        *both("inference", 1),
+        *both("inference", 8),
+        *both("inference", 32),
+        *both("training", 20),
+        *sentences,
+        *both("memory", 20, (False,)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import platform
 import subprocess
@@ -12,10 +13,21 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.cases import Case
+from benchmarks.cases import PACKAGES, Case
 from benchmarks.measure import ROOT
 
-LIBRARIES = ("fanet", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "datasets")
+LIBRARIES = (
+    "fanet",
+    "plvl",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "datasets",
+)
 PROTOCOL = (
     "Networks of a group run interleaved in one process (A B A B ...); figures are medians, with smallest "
     "and largest round. The first two calls are not counted; a compiled network's very first one is given "
@@ -33,6 +45,11 @@ PROTOCOL = (
     "epoch fills fanet's cache of decoded frames. fanet's rate includes flip, colour distortion, class-aware "
     "crop and normalisation; PIL's does not.",
 )
+
+
+def protocol(package: str) -> tuple[str, ...]:
+    """How the cases of a package are measured."""
+    return getattr(importlib.import_module(PACKAGES[package]), "PROTOCOL", PROTOCOL)
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:
@@ -98,8 +115,8 @@ def _networks(record: dict[str, Any]) -> list[str]:
         return []
     rows = []
     for name, figures in record["networks"].items():
-        for part in ("backbone", "segmentor"):
-            if part in figures:
+        for part in figures:
+            if part != "title":
                 gmacs = {
                     k.removeprefix("gmac@"): v for k, v in figures[part].items() if k.startswith("gmac@")
                 }
@@ -107,9 +124,7 @@ def _networks(record: dict[str, Any]) -> list[str]:
                 rows.append((name, figures["title"], part, f"{figures[part]['parameters'] / 1e6:.2f}", sizes))
     worst = max(record["equality"].values(), default=float("nan"))
     head = ("network", "what", "part", "parameters (M)", "GMAC")
-    same = (
-        f"`fanet` and `plain` carry the same weights; their answers differ by {worst:.1e} at most (relative)."
-    )
+    same = f"`{record['package']}` and `plain` carry the same weights; their answers differ by {worst:.1e} at most."
     return ["## Networks", "", *_table(head, rows), "", same, ""]
 
 

@@ -14,7 +14,7 @@ def judge(package: str, findings: dict[str, Any]) -> list[dict[str, Any]]:
     The figure is the ratio of two medians; `low` and `high` are its extremes over the rounds, each of which
     measured both.
     """
-    return {"fanet": _fanet}[package](findings)
+    return {"fanet": _fanet, "plvl": _plvl}[package](findings)
 
 
 def _fanet(findings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,6 +65,40 @@ def _fanet(findings: dict[str, Any]) -> list[dict[str, Any]]:
             crops("fanet, cached epoch"),
             crops("plain PIL"),
             at_least=2.0,
+        ),
+    ]
+
+
+def _plvl(findings: dict[str, Any]) -> list[dict[str, Any]]:
+    def eager(network: str, mode: str, batch: int, part: str = "network") -> Result | None:
+        return _find(
+            findings, network=network, part=part, mode=mode, batch=batch, side=448, precision="float32"
+        )
+
+    return [
+        _target(
+            "448x448, 40 tokens, batch 1: plain / plvl",
+            eager("plain", "inference", 1),
+            eager("plvl", "inference", 1),
+            at_least=1.3,
+        ),
+        _target(
+            "448x448, training step of batch 2: plain / plvl",
+            eager("plain", "training", 2),
+            eager("plvl", "training", 2),
+            at_least=1.2,
+        ),
+        _target(
+            "448x448, peak training memory, batch 2: plvl / plain",
+            eager("plvl", "memory", 2),
+            eager("plain", "memory", 2),
+            at_most=0.75,
+        ),
+        _target(
+            "ten sentences on one picture: ten calls / shared",
+            eager("calls", "inference", 1, "ten sentences"),
+            eager("plvl", "inference", 1, "ten sentences"),
+            at_least=1.5,
         ),
     ]
 
