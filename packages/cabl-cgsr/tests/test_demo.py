@@ -56,7 +56,7 @@ def test_from_pictures_to_page(
     assert "script" not in outline.tags
     assert outline.outside == []
     assert "url(" not in page
-    assert "2 steps of" in page
+    assert ">2 steps<" in page
     assert "CC0" in page, "the licences of the photographs"
 
     monkeypatch.setattr(module, "MARGIN", -1.0)

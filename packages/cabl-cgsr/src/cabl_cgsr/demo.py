@@ -122,8 +122,8 @@ def _page(localizer: Localizer, recipe: Recipe, test: DataConfig, rows: Any, res
                 ("P-F1, CGSR with GrabCut", number(figures["p_f1.box_point"]), "box and both points"),
                 (
                     "Training",
-                    f"{result['seconds']:.0f} s",
-                    f"{recipe.optim.steps} steps of {recipe.optim.batch_size}",
+                    f"{recipe.optim.steps} steps",
+                    f"of {recipe.optim.batch_size} pictures; {result['seconds']:.0f} s since it was last started",
                 ),
             ]
         ),
@@ -234,7 +234,7 @@ def run(options: DemoOptions) -> int:
         f"P-F1 of the coarse mask {number(figures[f'p_f1.{COARSE}'])}, refined by grabcut "
         f"{number(figures['p_f1.box_point'])}, everything marked {number(result['everything'])}"
     )
-    print(f"trained in {result['seconds']:.0f} s; model: {result['run'] / 'best'}")
+    print(f"trained, {result['seconds']:.0f} s since it was last started; model: {result['run'] / 'best'}")
     print(f"page: {result['page'].resolve()}")
     if figures["i_auc"] < CHANCE + MARGIN:
         print(f"failed: the test I-AUC must beat chance by {MARGIN}")
