@@ -73,11 +73,12 @@ def small(root: Path, output: Path, **optim: object) -> Recipe:
         drop_path_rate=0.2,
         decoder_dropout=0.1,
     )
-    switches = {"batch_size": 4, "micro_batch": 4, "steps": 12, "warmup_steps": 2, **optim}
+    rates = {"lr": 1e-3, "lr_vision": 1e-3, "lr_text": 1e-3, "clip_grad": 1.0}
+    switches = {"batch_size": 4, "micro_batch": 4, "steps": 12, "warmup_steps": 2, **rates, **optim}
     return replace(
         recipe,
         model=model,
-        data=replace(recipe.data, root=str(root)),
+        data=replace(recipe.data, root=str(root), workers=0),
         optim=replace(recipe.optim, **switches),
         run=replace(recipe.run, output=str(output), eval_every=6, checkpoint_every=4),
     )

@@ -116,7 +116,7 @@ def test_drawings(model: PLVL, picture: Image.Image) -> None:
     assert wide.width > 2 * 90
     assert result.draw(max_side=45).width == 45
     bare = Grounding(picture, "x", (10.0, 5.0, 40.0, 30.0), None, 0.5, None).draw()
-    assert bare.getpixel((10, 15)) == (255, 60, 60)
+    assert bare.getpixel((10, 15)) == (255, 30, 210)
     assert bare.getpixel((25, 15)) == picture.getpixel((25, 15))
     half = np.zeros((50, 90), bool)
     half[:, 45:] = True

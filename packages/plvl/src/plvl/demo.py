@@ -186,7 +186,9 @@ def _examples(models: dict[str, PLVL], rows: Any) -> list[Example]:
 def _example(models: dict[str, PLVL], row: dict[str, Any]) -> Example:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the blind model reads nothing
-        read, unread = (predict(model, load_picture(row), [row["expression"]])[0] for model in models.values())
+        read, unread = (
+            predict(model, load_picture(row), [row["expression"]])[0] for model in models.values()
+        )
     image, truth = read.image, load_mask(row)
     assert truth is not None
     assert read.mask is not None

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from papers_shared.images import overlay
 
-COLOUR = (255, 60, 60)
+COLOUR = (255, 30, 210)
 CAPTION_LINES = 4
 
 
