@@ -22,10 +22,10 @@ from cabl_cgsr.data import open_split
 from cabl_cgsr.evaluate import evaluate_labels
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.schedule import learning_rate
-from cabl_cgsr.train import durations, train
+from cabl_cgsr.train import train
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.runs import write_json
+from papers_shared.runs import durations, write_json
 
 THREADS = 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}

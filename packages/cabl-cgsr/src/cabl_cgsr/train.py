@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -37,6 +36,7 @@ from papers_shared.runs import (
     TrainingState,
     check_trackers,
     describe_machine,
+    durations,
     make_accelerator,
     open_run,
     same_samples,
@@ -44,6 +44,7 @@ from papers_shared.runs import (
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
+    training_mode,
 )
 
 FREE = {
@@ -146,7 +147,7 @@ def train(recipe: Recipe) -> Path:
         rate = learning_rate(optim, step, steps, warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        _training_mode(model, optim.norm_eval)
+        training_mode(model, optim.norm_eval)
 
         micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
         parts: dict[str, Tensor] = {}
@@ -211,24 +212,6 @@ def train(recipe: Recipe) -> Path:
     return run.path
 
 
-def durations(optim: OptimConfig, num_samples: int) -> tuple[int, int]:
-    """(steps, warm-up steps): as given, or from epochs; an epoch's last incomplete batch is rounded off.
-
-    Raises:
-        UserError: neither steps nor epochs make a single step.
-    """
-    steps, warmup_steps = optim.steps, optim.warmup_steps
-    if optim.epochs:
-        steps = optim.epochs * num_samples // optim.batch_size
-        warmup_steps = optim.warmup_epochs * num_samples // optim.batch_size
-    if steps < 1:
-        raise UserError(
-            f"nothing to train: optim.epochs {optim.epochs} and optim.steps {optim.steps} with {num_samples} "
-            f"pictures and a batch of {optim.batch_size} make no step"
-        )
-    return steps, warmup_steps
-
-
 def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
     """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
     trained = [value for value in network.parameters() if value.requires_grad]
@@ -248,14 +231,6 @@ def _check_labels(val_rows: Any, recipe: Recipe) -> None:
             f"{recipe.data.root}: the {len(val_rows)} held-out pictures are not of both kinds, authentic and "
             f"manipulated: raise --data.val-share (it is {recipe.data.val_share:g}) or change --data.split-seed"
         )
-
-
-def _training_mode(model: nn.Module, norm_eval: bool) -> None:
-    model.train()
-    if norm_eval:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
 
 
 def _to_device(batch: dict[str, Any], accelerator: Accelerator, optim: OptimConfig) -> dict[str, Any]:

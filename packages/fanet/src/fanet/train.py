@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -34,6 +33,7 @@ from papers_shared.runs import (
     TrainingState,
     check_trackers,
     describe_machine,
+    durations,
     make_accelerator,
     open_run,
     same_samples,
@@ -41,6 +41,7 @@ from papers_shared.runs import (
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
+    training_mode,
 )
 
 FREE = {
@@ -135,7 +136,7 @@ def train(recipe: Recipe) -> Path:
         rate = learning_rate(optim, step, steps, warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        _training_mode(model, optim.norm_eval)
+        training_mode(model, optim.norm_eval)
 
         micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
         total = accelerator.reduce(torch.stack([task.count(batch) for batch in micro_batches]).sum(), "sum")
@@ -192,14 +193,6 @@ def train(recipe: Recipe) -> Path:
     return run.path
 
 
-def durations(optim: OptimConfig, num_samples: int) -> tuple[int, int]:
-    """(steps, warm-up steps): as given, or from epochs; an epoch's last incomplete batch is rounded off."""
-    if not optim.epochs:
-        return optim.steps, optim.warmup_steps
-    steps = optim.epochs * num_samples // optim.batch_size
-    return steps, optim.warmup_epochs * num_samples // optim.batch_size
-
-
 def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
     """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
     trained = [value for value in network.parameters() if value.requires_grad]
@@ -209,14 +202,6 @@ def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, A
         {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _training_mode(model: nn.Module, norm_eval: bool) -> None:
-    model.train()
-    if norm_eval:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
 
 
 def _to_device(batch: Batch, accelerator: Accelerator, optim: OptimConfig) -> Batch:

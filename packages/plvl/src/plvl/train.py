@@ -18,7 +18,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -38,6 +37,7 @@ from papers_shared.runs import (
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
+    training_mode,
 )
 from plvl.config import OptimConfig, Recipe
 from plvl.data import quick_check
@@ -142,7 +142,7 @@ def train(recipe: Recipe) -> Path:
         factor = rate_factor(optim, step, samples)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        _training_mode(model, optim.norm_eval)
+        training_mode(model, optim.norm_eval)
 
         micro_batches = [_to_device(next(batches), accelerator) for _ in range(accumulation)]
         totals = accelerator.reduce(torch.stack([task.count(batch) for batch in micro_batches]).sum(0), "sum")
@@ -248,14 +248,6 @@ def _summary(result: dict[str, Any]) -> str:
     names = {"acc_at_05": "Acc@0.5", "miou": "mask mIoU", "joint": "joint"}
     shown = {name: result[key] for key, name in names.items() if result[key] is not None}
     return ", ".join(f"{name} {100 * value:.2f} %" for name, value in shown.items())
-
-
-def _training_mode(model: nn.Module, norm_eval: bool) -> None:
-    model.train()
-    if norm_eval:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
 
 
 def _to_device(batch: Batch, accelerator: Accelerator) -> Batch:

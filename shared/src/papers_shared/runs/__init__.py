@@ -14,6 +14,7 @@ from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_te
 from papers_shared.runs.order import SampleOrder, StepBatchSampler, forked_rng, sample_seed
 from papers_shared.runs.processes import make_accelerator
 from papers_shared.runs.progress import Progress
+from papers_shared.runs.steps import durations, training_mode
 from papers_shared.runs.tensors import save_tensors
 from papers_shared.runs.training import TrainingState
 
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingState",
     "check_trackers",
     "describe_machine",
+    "durations",
     "forked_rng",
     "make_accelerator",
     "open_run",
@@ -36,6 +38,7 @@ __all__ = [
     "start_trackers",
     "stop_on_bad_loss",
     "sum_over_processes",
+    "training_mode",
     "write_json",
     "writing_folder",
 ]
