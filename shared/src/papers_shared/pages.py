@@ -90,7 +90,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def chart(curves: Sequence[Curve], *, top: float | None = None, percent: bool = False) -> str:
     """Lines over steps as an inline SVG; the vertical axis goes from 0 to `top` (else a round number)."""
-    width, height, left, bottom, pad = 420, 230, 44, 26, 10
+    width, height, left, bottom, pad = 420, 230, 44, 26, 14
     last = max(x for curve in curves for x, _ in curve.points)
     top = top or max(y for curve in curves for _, y in curve.points)
     y_step, x_step = _round_step(top / 4), _round_step(last / 4)
