@@ -31,9 +31,12 @@ nox.options.sessions = [
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job on embedded data: train a small FANet, evaluate, predict, one HTML page."""
-    install(session, "./packages/fanet")
-    session.run("fanet", "demo", *session.posargs)
+    """The main job on embedded data: train, evaluate, predict, one HTML page; `-- plvl` for another package's."""
+    package, options = "fanet", session.posargs
+    if options and options[0] in IMPORT_NAMES:
+        package, *options = options
+    install(session, f"./packages/{package}")
+    session.run(package, "demo", *options)
 
 
 @nox.session
