@@ -112,7 +112,7 @@ def test_start_weights_from_folders(tmp_path: Path, backbone: str) -> None:
         ({"class_names": ()}, "class_names is empty"),
         ({"auxiliary_stage": 4}, "auxiliary_stage"),
         ({"pretrained": "timm"}, "pretrained"),
-        ({"pretrained": "./nowhere"}, "no folder './nowhere'"),
+        ({"pretrained": "./nowhere"}, "nowhere is not a folder here"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
