@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PACKAGES = {"fanet": "benchmarks.fanet_networks", "plvl": "benchmarks.plvl_networks"}
+PACKAGES = {
+    "fanet": "benchmarks.fanet_networks",
+    "plvl": "benchmarks.plvl_networks",
+    "cabl-cgsr": "benchmarks.cabl_cgsr_networks",
+}
 """Package -> module with `NETWORKS`, `REQUIRED`, `build`, `inference`, `training_step`, `measure_loader` and
 `check_equality`, and where it differs from `benchmarks.report.PROTOCOL` its own `PROTOCOL`."""
 MODES = ("inference", "training", "memory", "loader")
 FANET_NETWORKS = ("fanet", "plain", "focalnet_tiny_lrf", "convnext_tiny")
-NETWORK_NAMES = (*FANET_NETWORKS, "plvl")
+NETWORK_NAMES = (*FANET_NETWORKS, "plvl", "cabl-cgsr")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Case:
     package: str
     network: str
     part: str
-    """backbone, segmentor, network, ten sentences, or frames (loader)."""
+    """backbone, segmentor, network, ten sentences, classifier, three scales, four prompts, embedding, or frames
+    (loader)."""
     mode: str
     side: int
     """Height and width of the input, in pixels; of the crop for the loader."""
@@ -50,6 +55,7 @@ def cases_of(package: str, *, device: str = "cpu", quick: bool = False) -> list[
     makers = {
         "fanet": _fanet_cuda if device == "cuda" else _fanet_quick if quick else _fanet_cpu,
         "plvl": _plvl_cuda if device == "cuda" else _plvl_quick if quick else _plvl_cpu,
+        "cabl-cgsr": _cabl_cgsr_cuda if device == "cuda" else _cabl_cgsr_quick if quick else _cabl_cgsr_cpu,
     }
     return makers[package]()
 
@@ -150,4 +156,63 @@ def _plvl_cuda() -> list[Case]:
         *both("training", 20),
         *sentences,
         *both("memory", 20, (False,)),
+    ]
+
+
+def _cabl_cgsr_cpu() -> list[Case]:
+    """Training at ImageNet's 224 and at the crop of the recipe, 512."""
+
+    def both(part: str, mode: str, side: int, batch: int) -> list[Case]:
+        return [Case("cabl-cgsr", network, part, mode, side, batch) for network in ("cabl-cgsr", "plain")]
+
+    return [
+        *both("classifier", "inference", 224, 1),
+        *both("classifier", "inference", 512, 1),
+        *both("classifier", "training", 224, 4),
+        *both("classifier", "training", 512, 2),
+        *both("three scales", "inference", 768, 1),
+        *_sam_cases(1024),
+        *both("classifier", "memory", 224, 4),
+        *both("classifier", "memory", 512, 2),
+    ]
+
+
+def _cabl_cgsr_quick() -> list[Case]:
+    return [
+        replace(case, side=64, batch=min(case.batch, 2))
+        for case in _cabl_cgsr_cpu()
+        if case.mode != "memory" and case.side != 224
+    ]
+
+
+def _cabl_cgsr_cuda() -> list[Case]:
+    """bf16 at batch 1 and 32, training at the recipe's 8 and at 32; SAM in float32."""
+
+    def both(
+        part: str, mode: str, side: int, batch: int, compiled: tuple[bool, ...] = (False,)
+    ) -> list[Case]:
+        return [
+            Case("cabl-cgsr", network, part, mode, side, batch, "bf16", flag)
+            for flag in compiled
+            for network in ("cabl-cgsr", "plain")
+        ]
+
+    return [
+        *both("classifier", "inference", 512, 1, (False, True)),
+        *both("classifier", "inference", 512, 32, (False, True)),
+        *both("classifier", "training", 512, 8),
+        *both("classifier", "training", 512, 32),
+        *both("three scales", "inference", 768, 1),
+        *both("three scales", "inference", 768, 32),
+        *_sam_cases(1024),
+        *both("classifier", "memory", 512, 8),
+        *both("classifier", "memory", 512, 32),
+    ]
+
+
+def _sam_cases(side: int) -> list[Case]:
+    return [
+        Case("cabl-cgsr", network, part, "inference", side, 1)
+        for part in ("four prompts", "embedding")
+        for network in ("sam", "sam calls")
     ]

@@ -19,10 +19,12 @@ from benchmarks.measure import ROOT
 LIBRARIES = (
     "fanet",
     "plvl",
+    "cabl-cgsr",
     "torch",
     "torchvision",
     "timm",
     "transformers",
+    "segment-anything",
     "numpy",
     "pillow",
     "opencv-python-headless",

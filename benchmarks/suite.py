@@ -72,7 +72,8 @@ def run(package: str, cases: list[Case], plan: Plan) -> Findings:
         for group, members in groups_of(own).items():
             _progress(group)
             present = [case for case in members if case.network in networks]
-            _time_group(present, networks, module, plan, findings)
+            if present:
+                _time_group(present, networks, module, plan, findings)
         del networks
         gc.collect()
     for case in cases:

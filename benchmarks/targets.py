@@ -14,7 +14,7 @@ def judge(package: str, findings: dict[str, Any]) -> list[dict[str, Any]]:
     The figure is the ratio of two medians; `low` and `high` are its extremes over the rounds, each of which
     measured both.
     """
-    return {"fanet": _fanet, "plvl": _plvl}[package](findings)
+    return {"fanet": _fanet, "plvl": _plvl, "cabl-cgsr": _cabl_cgsr}[package](findings)
 
 
 def _fanet(findings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -99,6 +99,59 @@ def _plvl(findings: dict[str, Any]) -> list[dict[str, Any]]:
             eager("calls", "inference", 1, "ten sentences"),
             eager("plvl", "inference", 1, "ten sentences"),
             at_least=1.5,
+        ),
+    ]
+
+
+def _cabl_cgsr(findings: dict[str, Any]) -> list[dict[str, Any]]:
+    def eager(
+        network: str, part: str, mode: str = "inference", side: int = 1024, batch: int = 1
+    ) -> Result | None:
+        return _find(
+            findings, network=network, part=part, mode=mode, side=side, batch=batch, precision="float32"
+        )
+
+    def step(network: str, mode: str, side: int, batch: int) -> Result | None:
+        return eager(network, "classifier", mode, side, batch)
+
+    training = [
+        _target(
+            f"{side}x{side}, training step of batch {batch}: plain / cabl-cgsr",
+            step("plain", "training", side, batch),
+            step("cabl-cgsr", "training", side, batch),
+            at_least=1.3,
+        )
+        for side, batch in ((224, 4), (512, 2))
+    ]
+    memory = [
+        _target(
+            f"{side}x{side}, peak training memory, batch {batch}: cabl-cgsr / plain",
+            step("cabl-cgsr", "memory", side, batch),
+            step("plain", "memory", side, batch),
+            at_most=0.7,
+        )
+        for side, batch in ((224, 4), (512, 2))
+    ]
+    return [
+        _target(
+            "maps at 256, 512 and 768 with mirrors, one picture: plain / cabl-cgsr",
+            eager("plain", "three scales", side=768),
+            eager("cabl-cgsr", "three scales", side=768),
+            at_least=1.5,
+        ),
+        *training,
+        *memory,
+        _target(
+            "SAM ViT-B, four prompts on one picture: four calls / one embedding",
+            eager("sam calls", "four prompts"),
+            eager("sam", "four prompts"),
+            at_least=3.5,
+        ),
+        _target(
+            "SAM ViT-B, image encoder: transformers (fused attention) / segment_anything",
+            eager("sam", "embedding"),
+            eager("sam calls", "embedding"),
+            at_most=1.0,
         ),
     ]
 
