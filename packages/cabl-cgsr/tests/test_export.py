@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cabl_cgsr import export as module
 from cabl_cgsr.cli import main
 from cabl_cgsr.export import OUTPUTS, export
 from cabl_cgsr.modeling.localizer import Localizer
+from papers_shared import graphs
 from papers_shared.errors import UserError
 
 
@@ -51,13 +51,13 @@ def test_a_file_that_disagrees_is_not_kept(
 ) -> None:
     localizer = Localizer.from_pretrained(model_folder)
 
-    def wrong(_: Path, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def wrong(_: Path, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
-            output = localizer(images, cam=True)
-        return tuple(getattr(output, name) + 0.1 for name in OUTPUTS)
+            output = localizer(inputs["images"], cam=True)
+        return [getattr(output, name) + 0.1 for name in OUTPUTS]
 
-    monkeypatch.setattr(module, "_write_torch", lambda model, images, config, path: path.write_text(config))
-    monkeypatch.setattr(module, "_run_torch", wrong)
+    monkeypatch.setattr(graphs, "write_torch", lambda model, inputs, texts, path: path.write_text("x"))
+    monkeypatch.setattr(graphs, "run_torch", wrong)
     assert main(["export", str(model_folder), "--output", str(tmp_path / "m.pt2"), "--size", "32"]) == 1
     assert "was not written" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

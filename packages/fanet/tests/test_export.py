@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fanet import export as module
 from fanet.config import ModelConfig
 from fanet.export import export, run
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import ExportOptions
+from papers_shared import graphs
 from papers_shared.errors import UserError
 
 
@@ -52,8 +52,8 @@ def test_a_file_that_disagrees_is_not_kept(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     segmenter.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(module, "_write_torch", lambda model, images, config, path: path.write_bytes(b"x"))
-    monkeypatch.setattr(module, "_run_torch", lambda path, images: torch.zeros(1, 2, 8, 8))
+    monkeypatch.setattr(graphs, "write_torch", lambda model, inputs, texts, path: path.write_bytes(b"x"))
+    monkeypatch.setattr(graphs, "run_torch", lambda path, inputs: [torch.zeros(1, 2, 8, 8)])
     options = ExportOptions(str(tmp_path / "model"), str(tmp_path / "net.pt2"), height=32, width=32)
     assert run(options) == 1
     assert "not written" in capsys.readouterr().out

@@ -10,8 +10,8 @@ import pytest
 import torch
 from shapes import small
 
+from papers_shared import graphs
 from papers_shared.errors import UserError
-from plvl import export as module
 from plvl.config import TABLE_7_MODELS
 from plvl.export import export, run
 from plvl.modeling.plvl import PLVL
@@ -62,7 +62,9 @@ def test_what_disagrees_is_not_kept(
     model: PLVL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(module, "_run_torch", lambda path, inputs: [x + 1 for x in _eager(model, inputs)])
+    monkeypatch.setattr(
+        graphs, "run_torch", lambda path, inputs: [x + 1 for x in _eager(model, tuple(inputs.values()))]
+    )
     assert run(ExportOptions(str(tmp_path / "model"), str(tmp_path / "net.pt2"))) == 1
     assert "was not written" in capsys.readouterr().out
     assert not (tmp_path / "net.pt2").exists()

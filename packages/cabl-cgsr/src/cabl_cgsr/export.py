@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,18 +22,15 @@ from cabl_cgsr.options import ExportOptions
 from cabl_cgsr.predict import open_localizer
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-
-TOLERANCE = 1e-4
-"""Largest difference from eager on a random picture, relative to the largest value of each output."""
+from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
 
 OUTPUTS = ("logits_conv", "logits_trans", "cam")
-SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
 
 
 @dataclass(frozen=True)
 class ExportReport:
     path: Path
-    format: Literal["torch", "onnx"]
+    format: Kind
     input_shape: tuple[int, int, int, int]
     output_shapes: dict[str, tuple[int, ...]]
     difference: float
@@ -59,9 +55,7 @@ def export(
         UserError: unknown suffix, a size that is no multiple of 16, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
-    if kind is None:
-        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    kind = graph_kind(output, format)
     if size < 32 or size % 16 or batch < 1:
         raise UserError(
             f"--size {size}, --batch {batch}: a multiple of 16 from 32 on, and 1 or more pictures"
@@ -69,20 +63,13 @@ def export(
     model = _Plain(copy.deepcopy(localizer).cpu().to(memory_format=torch.contiguous_format)).eval()
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = model(images)
+        expected = dict(zip(OUTPUTS, model(images), strict=True))
     config = json.dumps(dataclass_to_json(localizer.config))
-    write, read = (_write_torch, _run_torch) if kind == "torch" else (_write_onnx, _run_onnx)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
-        write(model, images, config, written)
-        pairs = zip(read(written, images), expected, strict=True)
-        difference = max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
-        shapes = {name: tuple(value.shape) for name, value in zip(OUTPUTS, expected, strict=True)}
-        report = ExportReport(output, kind, (batch, 3, size, size), shapes, difference)
-        if report.agrees:
-            written.replace(output)
-    return report
+    difference = write_checked(
+        model, {"images": images}, expected, {"config.json": config}, output, kind, package="cabl-cgsr"
+    )
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    return ExportReport(output, kind, (batch, 3, size, size), shapes, difference)
 
 
 class _Plain(nn.Module):
@@ -96,46 +83,6 @@ class _Plain(nn.Module):
         output = self.localizer(images, cam=True)
         assert output.cam is not None
         return output.logits_conv, output.logits_trans, output.cam
-
-
-def _write_torch(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
-    with torch.no_grad():
-        program = torch.export.export(model, (images,))
-    torch.export.save(program, path, extra_files={"config.json": config})
-
-
-def _run_torch(path: Path, images: Tensor) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        return tuple(torch.export.load(path).module()(images))
-
-
-def _write_onnx(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX export needs {error.name}: pip install 'cabl-cgsr[onnx]'") from error
-    with torch.no_grad():
-        program = torch.onnx.export(
-            model,
-            (images,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=list(OUTPUTS),
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.model.metadata_props["config.json"] = config
-    program.save(path, external_data=False)
-
-
-def _run_onnx(path: Path, images: Tensor) -> tuple[Tensor, ...]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return tuple(torch.from_numpy(value) for value in session.run(None, {"images": images.numpy()}))
 
 
 def run(options: ExportOptions) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,18 +22,14 @@ from fanet.modeling.segmenter import Segmenter
 from fanet.options import ExportOptions
 from fanet.predict import open_segmenter
 from papers_shared.errors import UserError
+from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
 from papers_shared.hub import dataclass_to_json
-
-TOLERANCE = 1e-4
-"""Largest difference from eager on a random picture, relative to the largest logit."""
-
-SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
 
 
 @dataclass(frozen=True)
 class ExportReport:
     path: Path
-    format: Literal["torch", "onnx"]
+    format: Kind
     input_shape: tuple[int, int, int, int]
     output_shape: tuple[int, ...]
     difference: float
@@ -60,9 +55,7 @@ def export(
         UserError: unknown suffix, a size below 32, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
-    if kind is None:
-        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    kind = graph_kind(output, format)
     if min(height, width) < 32 or batch < 1:
         raise UserError(
             f"an input of {batch}x3x{height}x{width}: height and width must be 32 or more, batch 1 or more"
@@ -74,17 +67,16 @@ def export(
         expected = reference(images).logits
     model = _Logits(reference.to(memory_format=torch.contiguous_format)).eval()
     config = json.dumps(dataclass_to_json(segmenter.config))
-    write, read = (_write_torch, _run_torch) if kind == "torch" else (_write_onnx, _run_onnx)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
-        write(model, images, config, written)
-        found = read(written, images)
-        difference = float((found - expected).abs().max() / expected.abs().max())
-        report = ExportReport(output, kind, (batch, 3, height, width), tuple(expected.shape), difference)
-        if report.agrees:
-            written.replace(output)
-    return report
+    difference = write_checked(
+        model,
+        {"images": images},
+        {"logits": expected},
+        {"config.json": config},
+        output,
+        kind,
+        package="fanet",
+    )
+    return ExportReport(output, kind, (batch, 3, height, width), tuple(expected.shape), difference)
 
 
 class _Logits(nn.Module):
@@ -96,47 +88,6 @@ class _Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.segmenter(images).logits
-
-
-def _write_torch(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
-    with torch.no_grad():
-        program = torch.export.export(model, (images,))
-    torch.export.save(program, path, extra_files={"config.json": config})
-
-
-def _run_torch(path: Path, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.export.load(path).module()(images)
-
-
-def _write_onnx(model: nn.Module, images: Tensor, config: str, path: Path) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX export needs {error.name}: pip install 'fanet[onnx]'") from error
-    with torch.no_grad():
-        program = torch.onnx.export(
-            model,
-            (images,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.model.metadata_props["config.json"] = config
-    program.save(path, external_data=False)
-
-
-def _run_onnx(path: Path, images: Tensor) -> Tensor:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"images": images.numpy()})
-    return torch.from_numpy(logits)
 
 
 def run(options: ExportOptions) -> int:

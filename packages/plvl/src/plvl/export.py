@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,23 +20,21 @@ from torch import Tensor, nn
 
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
+from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
 from plvl.config import ModelConfig
 from plvl.modeling.plvl import PLVL
 from plvl.options import ExportOptions
 from plvl.predict import open_model
 from plvl.tokenizer import VOCABULARY
 
-TOLERANCE = 1e-4
-"""Largest difference from eager on a random picture, relative to the largest value of that output."""
-
-INPUTS = ("images", "input_ids", "attention_mask")
-SUFFIXES: dict[str, Literal["torch", "onnx"]] = {".pt2": "torch", ".onnx": "onnx"}
+SMALLEST = 1e-6
+"""Offsets may be near 0 everywhere: differences are relative to this at least."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
     path: Path
-    format: Literal["torch", "onnx"]
+    format: Kind
     shapes: dict[str, tuple[int, ...]]
     """Of the outputs."""
     difference: float
@@ -61,9 +58,7 @@ def export(
         UserError: unknown suffix, a batch below 1, a network that drops tokens, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = SUFFIXES.get(output.suffix) if format == "auto" else format
-    if kind is None:
-        raise UserError(f"{output}: name the file NAME.pt2 or NAME.onnx, or say --format torch or onnx")
+    kind = graph_kind(output, format)
     if batch < 1:
         raise UserError(f"--batch {batch}: give 1 or more")
     config = model.config
@@ -74,29 +69,15 @@ def export(
     reference = _Tuple(copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)).eval()
     inputs = _inputs(model, batch)
     with torch.no_grad():
-        expected = reference(*inputs)
-    names = _names(config)
+        expected = dict(zip(_names(config), reference(*inputs.values()), strict=True))
     texts = {"config.json": json.dumps(dataclass_to_json(config))}
     if VOCABULARY in model.extra_files:
         texts[VOCABULARY] = model.extra_files[VOCABULARY].decode()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        written = Path(folder) / f"model{'.pt2' if kind == 'torch' else '.onnx'}"
-        if kind == "torch":
-            _write_torch(reference, inputs, texts, written)
-            found = _run_torch(written, inputs)
-        else:
-            _write_onnx(reference, inputs, names, texts, written)
-            found = _run_onnx(written, inputs)
-        difference = max(
-            float((one - other).abs().max() / other.abs().max().clamp(min=1e-6))
-            for one, other in zip(found, expected, strict=True)
-        )
-        shapes = {name: tuple(value.shape) for name, value in zip(names, expected, strict=True)}
-        report = ExportReport(output, kind, shapes, difference)
-        if report.agrees:
-            written.replace(output)
-    return report
+    difference = write_checked(
+        reference, inputs, expected, texts, output, kind, package="plvl", smallest=SMALLEST
+    )
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    return ExportReport(output, kind, shapes, difference)
 
 
 class _Tuple(nn.Module):
@@ -116,57 +97,14 @@ def _names(config: ModelConfig) -> list[str]:
     return [*(["boxes", *maps] if config.rec else []), *(["mask_logits"] if config.res else [])]
 
 
-def _inputs(model: PLVL, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(model: PLVL, batch: int) -> dict[str, Tensor]:
     config, generator = model.config, torch.Generator().manual_seed(0)
     side, length = config.image_size, config.max_tokens
     images = torch.randn(batch, config.in_chans, side, side, generator=generator)
     input_ids = torch.randint(0, config.vocab_size, (batch, length), generator=generator)
     attention_mask = torch.ones(batch, length, dtype=torch.long)
     attention_mask[:, (length + 2) // 2 :] = 0
-    return images, input_ids, attention_mask
-
-
-def _write_torch(model: nn.Module, inputs: tuple[Tensor, ...], texts: dict[str, str], path: Path) -> None:
-    with torch.no_grad():
-        program = torch.export.export(model, inputs)
-    torch.export.save(program, path, extra_files=texts)
-
-
-def _run_torch(path: Path, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    with torch.no_grad():
-        return list(torch.export.load(path).module()(*inputs))
-
-
-def _write_onnx(
-    model: nn.Module, inputs: tuple[Tensor, ...], names: list[str], texts: dict[str, str], path: Path
-) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX export needs {error.name}: pip install 'plvl[onnx]'") from error
-    with torch.no_grad():
-        program = torch.onnx.export(
-            model,
-            inputs,
-            dynamo=True,
-            input_names=list(INPUTS),
-            output_names=names,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.model.metadata_props.update(texts)
-    program.save(path, external_data=False)
-
-
-def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
-    return [torch.from_numpy(value) for value in session.run(None, feed)]
+    return {"images": images, "input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def run(options: ExportOptions) -> int:
