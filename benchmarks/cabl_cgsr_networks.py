@@ -17,7 +17,7 @@ from cabl_cgsr.cam import aggregate, run_scales
 from cabl_cgsr.config import BACKBONES, ModelConfig, casia2
 from cabl_cgsr.losses import classification_loss
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.train import parameter_groups
+from papers_shared.runs import parameter_groups
 
 EQUALITY_BOUND = 1e-4
 """Of float32 sums in another order through 12 blocks, relative to the largest value of an output."""

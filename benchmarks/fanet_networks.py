@@ -17,8 +17,8 @@ from fanet.config import ZEROWASTE_CLASSES, Recipe, with_classes, zerowaste_f
 from fanet.convert import convert_state_dict
 from fanet.modeling.backbone import create_backbone
 from fanet.modeling.segmenter import Segmenter
-from fanet.train import parameter_groups
 from papers_shared.losses import cross_entropy
+from papers_shared.runs import parameter_groups
 
 EQUALITY_BOUND = 2e-5
 NETWORKS = {

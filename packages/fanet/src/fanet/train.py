@@ -36,6 +36,7 @@ from papers_shared.runs import (
     durations,
     make_accelerator,
     open_run,
+    parameter_groups,
     same_samples,
     sample_seed,
     start_trackers,
@@ -191,17 +192,6 @@ def train(recipe: Recipe) -> Path:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run.path
-
-
-def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
-    """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
-    trained = [value for value in network.parameters() if value.requires_grad]
-    if optim.decay_norms:
-        return [{"params": trained, "weight_decay": optim.weight_decay}]
-    return [
-        {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
-        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _to_device(batch: Batch, accelerator: Accelerator, optim: OptimConfig) -> Batch:

@@ -14,7 +14,7 @@ from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_te
 from papers_shared.runs.order import SampleOrder, StepBatchSampler, forked_rng, sample_seed
 from papers_shared.runs.processes import make_accelerator
 from papers_shared.runs.progress import Progress
-from papers_shared.runs.steps import durations, training_mode
+from papers_shared.runs.steps import durations, parameter_groups, training_mode
 from papers_shared.runs.tensors import save_tensors
 from papers_shared.runs.training import TrainingState
 
@@ -32,6 +32,7 @@ __all__ = [
     "open_run",
     "optimizer_from_tensors",
     "optimizer_to_tensors",
+    "parameter_groups",
     "same_samples",
     "sample_seed",
     "save_tensors",

@@ -1,8 +1,8 @@
-"""How long a run takes, and the mode a network is in while it does."""
+"""How long a run takes, the mode a network is in while it does, and what an optimizer decays."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,6 +23,15 @@ class Durations(Protocol):
     def epochs(self) -> int: ...
     @property
     def warmup_epochs(self) -> int: ...
+
+
+class Decay(Protocol):
+    """The options that say what weight decay is applied to."""
+
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay_norms(self) -> bool: ...
 
 
 def durations(optim: Durations, num_samples: int) -> tuple[int, int]:
@@ -50,3 +59,14 @@ def training_mode(model: nn.Module, norm_eval: bool) -> None:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
+
+
+def parameter_groups(network: nn.Module, optim: Decay) -> list[dict[str, Any]]:
+    """The optimizer's groups: all parameters; or, with `decay_norms` off, those of one dimension apart, undecayed."""
+    trained = [value for value in network.parameters() if value.requires_grad]
+    if optim.decay_norms:
+        return [{"params": trained, "weight_decay": optim.weight_decay}]
+    return [
+        {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+    ]
