@@ -44,6 +44,31 @@ def test_any_backbone(backbone: str) -> None:
     assert aux_logits is None
 
 
+def test_deeplabv3plus_is_a_head_like_the_other(tmp_path: Path) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    config = replace(SMALL, backbone="test_resnet", head="deeplabv3plus")
+    segmenter = Segmenter.from_config(config).train()
+    assert segmenter.backbone.feature_info.reduction() == [4, 8, 16, 16]
+    output = segmenter(torch.randn(2, 3, 65, 99))
+    assert output.logits.shape == (2, 3, 17, 25)
+    output.logits.square().mean().backward()
+    assert all(value.grad is not None for value in segmenter.decode_head.parameters())
+
+    segmenter.save_pretrained(tmp_path / "model")
+    images = torch.randn(1, 3, 64, 64)
+    again = Segmenter.from_pretrained(tmp_path / "model").eval()
+    torch.testing.assert_close(again(images).logits, segmenter.eval()(images).logits)
+
+    with pytest.raises(UserError, match="two images"):
+        segmenter.train()(images)
+
+
+def test_deeplabv3plus_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch.decoders.deeplabv3.decoder", None)
+    with pytest.raises(UserError, match=r"fanet\[peers\]"):
+        Segmenter.from_config(replace(SMALL, backbone="test_resnet", head="deeplabv3plus"))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (65, 99), (33, 31)])
 def test_shapes_in_training(size: tuple[int, int]) -> None:
     segmenter = Segmenter.from_config(replace(SMALL, in_chans=4)).train()

@@ -28,6 +28,8 @@ def create_backbone(config: ModelConfig) -> nn.Module:
             the start weights do not.
     """
     options = {"features_only": True, "out_indices": LEVELS, **model_options(config)}
+    if config.head == "deeplabv3plus":
+        options["output_stride"] = 16
     try:
         backbone = create_timm(config, **options)
     except (IndexError, AssertionError) as error:

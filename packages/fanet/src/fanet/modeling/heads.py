@@ -1,4 +1,4 @@
-"""Segmentation heads: UperNet (the decoder of Fig. 3a) and the FCN head that trains beside it.
+"""Segmentation heads: UperNet (the decoder of Fig. 3a), its peer DeepLabv3+, and the FCN head that trains beside.
 
 Convolutions before batch norm have no bias; every resize is bilinear with align_corners=False.
 """
@@ -81,6 +81,58 @@ class UPerHead(nn.Module):
                 _refuse_single_value(conv)
             maps.append(_resize(conv(F.adaptive_avg_pool2d(x, scale)), x))
         return self.bottleneck(torch.cat(maps, dim=1))
+
+
+class DeepLabV3PlusHead(nn.Module):
+    """DeepLabv3+ (row of Table 1): segmentation_models_pytorch's decoder, and the classifier of the other heads.
+
+    Args:
+        in_chans: Channels of the four maps, from fine to coarse; the last must be at stride 16, as the third.
+        num_classes: Classes predicted.
+        channels: Width of the decoder.
+        dropout: Probability of dropping a channel before the last convolution.
+
+    Raises:
+        UserError: segmentation_models_pytorch is not installed.
+    """
+
+    def __init__(
+        self, in_chans: Sequence[int], num_classes: int, channels: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        try:
+            from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+        except ImportError as error:
+            raise UserError(
+                'model.head deeplabv3plus needs segmentation_models_pytorch: pip install "fanet[peers]"'
+            ) from error
+        fine, coarse = in_chans[0], in_chans[-1]
+        self.decoder = DeepLabV3PlusDecoder(
+            encoder_channels=(fine, fine, fine, coarse),
+            encoder_depth=4,
+            out_channels=channels,
+            atrous_rates=(6, 12, 18),
+            output_stride=16,
+            aspp_separable=True,
+            aspp_dropout=0.5,
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = _classifier(channels, num_classes)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C_i, H_i, W_i) at strides 4, 8, 16, 16 -> logits (B, num_classes, H_0, W_0).
+
+        Raises:
+            UserError: One single image in training: the 1x1 pooled map has no variance to normalise by.
+        """
+        fine, coarse = features[0], features[-1]
+        if len(coarse) == 1:
+            _refuse_single_value(self.decoder.aspp)
+        wanted = [-(-side // 4) * 4 for side in fine.shape[-2:]]  # the decoder enlarges by 4 exactly
+        if list(fine.shape[-2:]) != wanted:
+            fine = F.interpolate(fine, wanted, mode="bilinear", align_corners=False)
+        decoded = self.decoder([fine, fine, fine, coarse])  # which reads the third and the last
+        return self.classifier(self.dropout(decoded))
 
 
 class FCNHead(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fanet.config import ModelConfig
 from fanet.modeling.backbone import create_backbone
-from fanet.modeling.heads import FCNHead, UPerHead
+from fanet.modeling.heads import DeepLabV3PlusHead, FCNHead, UPerHead
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
 
@@ -77,9 +77,12 @@ class Segmenter(nn.Module, PretrainedFolder):
             auxiliary_head = FCNHead(
                 chans[config.auxiliary_stage], config.num_classes, config.auxiliary_channels, config.dropout
             )
-        decode_head = UPerHead(
-            chans, config.num_classes, config.decoder_channels, config.pool_scales, config.dropout
-        )
+        channels, dropout = config.decoder_channels, config.dropout
+        decode_head: nn.Module
+        if config.head == "deeplabv3plus":
+            decode_head = DeepLabV3PlusHead(chans, config.num_classes, channels, dropout)
+        else:
+            decode_head = UPerHead(chans, config.num_classes, channels, config.pool_scales, dropout)
         return cls(replace(config, pretrained=""), backbone, decode_head, auxiliary_head)
 
     def forward_features(self, images: Tensor) -> list[Tensor]:
