@@ -164,6 +164,8 @@ class RunConfig:
     checkpoint_every: int = 1_000
     keep: int = 2
     """Newest checkpoints kept."""
+    timeout: int = 1800
+    """Seconds after which a process gives up on others that do not answer."""
     log_every: int = 50
     trackers: tuple[str, ...] = ()
     """Accelerate trackers by name: tensorboard, wandb, trackio, ..."""

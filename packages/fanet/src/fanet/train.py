@@ -37,11 +37,13 @@ from papers_shared.runs import (
     make_accelerator,
     open_run,
     parameter_groups,
+    same_everywhere,
     same_samples,
     sample_seed,
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
+    telling_lost_processes,
     training_mode,
 )
 
@@ -49,11 +51,21 @@ FREE = {
     "model": {"pretrained", "grad_checkpointing"},
     "data": {"root", "layout", "workers", "cache", "cache_gb"},
     "optim": {"accumulation", "compile", "channels_last"},
-    "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
+    "run": {
+        "output",
+        "resume",
+        "checkpoint_every",
+        "keep",
+        "timeout",
+        "log_every",
+        "trackers",
+        "deterministic",
+    },
 }
 """Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 
 
+@telling_lost_processes
 def train(recipe: Recipe) -> Path:
     """Train as the recipe says and return the run folder.
 
@@ -69,7 +81,10 @@ def train(recipe: Recipe) -> Path:
     check_trackers(recipe.run.trackers)
     folder = Path(recipe.run.output or f"runs/{recipe.name}")
     accelerator = make_accelerator(
-        optim.precision, log_with=list(recipe.run.trackers) or None, project_dir=folder
+        optim.precision,
+        timeout=recipe.run.timeout,
+        log_with=list(recipe.run.trackers) or None,
+        project_dir=folder,
     )
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
@@ -83,6 +98,9 @@ def train(recipe: Recipe) -> Path:
         checkpoint = open_run(
             run, recipe, free=FREE, resume=recipe.run.resume, main_process=accelerator.is_main_process
         )
+    same_everywhere(
+        accelerator, training_samples=len(task.samples), checkpoint=checkpoint and checkpoint.name
+    )
 
     # ---- network, optimizer, moving average
     network = task.build()

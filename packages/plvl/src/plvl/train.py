@@ -32,11 +32,13 @@ from papers_shared.runs import (
     describe_machine,
     make_accelerator,
     open_run,
+    same_everywhere,
     same_samples,
     sample_seed,
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
+    telling_lost_processes,
     training_mode,
 )
 from plvl.config import OptimConfig, Recipe
@@ -49,7 +51,16 @@ FREE = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
     "data": {"root", "layout", "workers", "images"},
     "optim": {"micro_batch", "compile"},
-    "run": {"output", "resume", "checkpoint_every", "keep", "log_every", "trackers", "deterministic"},
+    "run": {
+        "output",
+        "resume",
+        "checkpoint_every",
+        "keep",
+        "timeout",
+        "log_every",
+        "trackers",
+        "deterministic",
+    },
 }
 """Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 
@@ -57,6 +68,7 @@ CHOICES = {"best": "joint", "best_box": "acc_at_05", "best_mask": "miou"}
 """Model folder -> the figure of the validation that chooses it. `joint` is the mean of the other two."""
 
 
+@telling_lost_processes
 def train(recipe: Recipe) -> Path:
     """Train as the recipe says and return the run folder.
 
@@ -73,7 +85,10 @@ def train(recipe: Recipe) -> Path:
     check_trackers(recipe.run.trackers)
     folder = Path(recipe.run.output or f"runs/{recipe.name}")
     accelerator = make_accelerator(
-        optim.precision, log_with=list(recipe.run.trackers) or None, project_dir=folder
+        optim.precision,
+        timeout=recipe.run.timeout,
+        log_with=list(recipe.run.trackers) or None,
+        project_dir=folder,
     )
     accumulation = accumulation_steps(optim, accelerator.num_processes)
     set_seed(recipe.run.seed)
@@ -89,6 +104,7 @@ def train(recipe: Recipe) -> Path:
         checkpoint = open_run(
             run, recipe, free=FREE, resume=recipe.run.resume, main_process=accelerator.is_main_process
         )
+    same_everywhere(accelerator, training_samples=samples, checkpoint=checkpoint and checkpoint.name)
 
     # ---- network, optimizer, moving average
     network = task.build()

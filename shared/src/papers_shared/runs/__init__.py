@@ -12,7 +12,7 @@ from papers_shared.runs.opening import (
 )
 from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_tensors
 from papers_shared.runs.order import SampleOrder, StepBatchSampler, forked_rng, sample_seed
-from papers_shared.runs.processes import make_accelerator
+from papers_shared.runs.processes import make_accelerator, same_everywhere, telling_lost_processes
 from papers_shared.runs.progress import Progress
 from papers_shared.runs.steps import durations, parameter_groups, training_mode
 from papers_shared.runs.tensors import save_tensors
@@ -33,12 +33,14 @@ __all__ = [
     "optimizer_from_tensors",
     "optimizer_to_tensors",
     "parameter_groups",
+    "same_everywhere",
     "same_samples",
     "sample_seed",
     "save_tensors",
     "start_trackers",
     "stop_on_bad_loss",
     "sum_over_processes",
+    "telling_lost_processes",
     "training_mode",
     "write_json",
     "writing_folder",

@@ -1,0 +1,65 @@
+"""What a loop says when processes are missing; two real ones are in the tests of the whole tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from papers_shared.errors import UserError
+from papers_shared.runs import make_accelerator, same_everywhere, telling_lost_processes
+
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:41234"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError(GLOO), r"\(Connection closed by peer \[10\.0\.0\.2\]:41234\)"),
+        (torch.distributed.DistBackendError("NCCL error\nmore"), r"\(NCCL error\)"),
+    ],
+    ids=["gloo", "nccl"],
+)
+def test_lost_processes_become_one_sentence(error: RuntimeError, reason: str) -> None:
+    @telling_lost_processes
+    def train(recipe: str) -> Path:
+        raise error
+
+    with pytest.raises(UserError, match=f"no longer answer {reason}: .*resumes from the newest checkpoint"):
+        train("toy")
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    @telling_lost_processes
+    def train(recipe: str) -> Path:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        train("toy")
+
+
+def test_a_launch_of_several_that_started_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that `accelerate launch --cpu --num_processes 2` leaves."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert make_accelerator().num_processes == 1, "asked for one"
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="asked for several processes and started one: give it --multi_gpu"):
+        make_accelerator()
+
+
+def test_a_timeout_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="timeout of 0 s"):
+        make_accelerator(timeout=0)
+
+
+def test_one_process_agrees_with_itself() -> None:
+    same_everywhere(make_accelerator(), training_samples=3, checkpoint=None)
