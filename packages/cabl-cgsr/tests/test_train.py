@@ -163,6 +163,17 @@ def test_accumulation_takes_the_steps_of_the_whole_batch(small) -> None:
     assert losses("four", 4) == pytest.approx(losses("one", 1), rel=1e-4)
 
 
+def test_batch_is_computed_in_micro_batches_and_said(small, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(small("run", accumulation=2, steps=1))
+    assert "batch of 4: 1 process x 2 accumulation steps x 2 samples" in capsys.readouterr().err
+    (start,) = records(run, "start")
+    assert [start[key] for key in ("batch_size", "accumulation", "micro_batch")] == [4, 2, 2]
+    with pytest.raises(
+        UserError, match=r"1 process with --optim\.accumulation 3 cannot compute a batch of 4"
+    ):
+        train(small("refused", accumulation=3))
+
+
 def test_loss_that_is_not_finite_stops_with_the_samples(small, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf) on the samples "):
         train(small("run", lr=1e30, warmup_steps=0, clip_grad=0.0))

@@ -188,9 +188,19 @@ def test_resuming_another_configuration_is_refused(scenes: Path, tmp_path: Path)
         train(replace(recipe, run=replace(recipe.run, resume=False)))
 
 
-def test_batch_that_does_not_divide_is_refused(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="batch of 4 cannot be divided"):
-        train(small(scenes, tmp_path / "run", accumulation=3))
+def test_batch_is_computed_in_micro_batches_and_said(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(small(scenes, tmp_path / "run", accumulation=2, steps=1))
+    assert "batch of 4: 1 process x 2 accumulation steps x 2 samples" in capsys.readouterr().err
+    (start,) = records(run, "start")
+    assert [start[key] for key in ("batch_size", "accumulation", "micro_batch")] == [4, 2, 2]
+    with pytest.raises(
+        UserError, match=r"1 process with --optim\.accumulation 3 cannot compute a batch of 4"
+    ):
+        train(small(scenes, tmp_path / "refused", accumulation=3))
+    with pytest.raises(UserError, match=r"needs 2 samples\): give --optim\.accumulation 2"):
+        train(small(scenes, tmp_path / "refused", accumulation=4))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from shapes import small, write_shapes
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.runs import write_json
-from plvl.config import OptimConfig, Recipe
+from plvl.config import Recipe
 from plvl.data import open_split
 from plvl.evaluate import evaluate
 from plvl.modeling.plvl import PLVL
-from plvl.train import accumulation_steps, train
+from plvl.train import train
 
 THREADS = 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}
@@ -199,11 +199,15 @@ def test_resuming_another_configuration_is_refused(blocks: Path, tmp_path: Path)
         train(replace(recipe, run=replace(recipe.run, resume=False)))
 
 
-def test_batch_is_the_same_on_any_number_of_processes() -> None:
-    paper = OptimConfig()
-    assert [accumulation_steps(paper, processes) for processes in (1, 2, 4)] == [4, 2, 1]
-    with pytest.raises(UserError, match="80 is not made of micro-batches of 20 on 3 processes"):
-        accumulation_steps(paper, 3)
+def test_batch_is_computed_in_micro_batches_and_said(
+    blocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(small(blocks, tmp_path / "run", micro_batch=2, steps=1))
+    assert "batch of 4: 1 process x 2 accumulation steps x 2 samples" in capsys.readouterr().err
+    (start,) = records(run, "start")
+    assert [start[key] for key in ("batch_size", "accumulation", "micro_batch")] == [4, 2, 2]
+    with pytest.raises(UserError, match=r"1 process with --optim\.micro-batch 3 cannot compute a batch of 4"):
+        train(small(blocks, tmp_path / "refused", micro_batch=3))
 
 
 @pytest.mark.parametrize(

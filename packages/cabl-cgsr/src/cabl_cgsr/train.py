@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from papers_shared.runs import (
     make_accelerator,
     open_run,
     parameter_groups,
+    plan_step,
     same_everywhere,
     same_samples,
     sample_seed,
@@ -89,6 +91,7 @@ def train(recipe: Recipe) -> Path:
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder,
     )
+    plan = plan_step(optim.batch_size, accelerator.num_processes, accumulation=optim.accumulation)
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
     torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
@@ -140,7 +143,7 @@ def train(recipe: Recipe) -> Path:
         start_step=start,
         total_steps=steps,
         global_batch=optim.batch_size,
-        accumulation=optim.accumulation,
+        accumulation=plan.accumulation,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -157,7 +160,8 @@ def train(recipe: Recipe) -> Path:
         start_trackers(accelerator, "cabl-cgsr", recipe)
     progress = Progress(steps, start=start) if accelerator.is_main_process else None
     if progress is not None:
-        run.log({"kind": "start", "step": start, **describe_machine(accelerator)})
+        run.log({"kind": "start", "step": start, **describe_machine(accelerator), **asdict(plan)})
+        progress.line(str(plan))
     for step in range(start, steps):
         began, done = time.perf_counter(), step + 1
         set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
@@ -166,11 +170,10 @@ def train(recipe: Recipe) -> Path:
             group["lr"] = rate
         training_mode(model, optim.norm_eval)
 
-        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
+        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(plan.accumulation)]
         parts: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else accelerator.no_sync(model):
+            with nullcontext() if number == plan.accumulation else accelerator.no_sync(model):
                 output = model(batch["image"])
                 losses = classification_losses(
                     output.logits_conv,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from papers_shared.runs import (
     make_accelerator,
     open_run,
     parameter_groups,
+    plan_step,
     same_everywhere,
     same_samples,
     sample_seed,
@@ -86,6 +88,13 @@ def train(recipe: Recipe) -> Path:
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder,
     )
+    together = recipe.model.task == "segment" and not (optim.norm_eval or optim.sync_bn)
+    plan = plan_step(
+        optim.batch_size,
+        accelerator.num_processes,
+        accumulation=optim.accumulation,
+        smallest=2 if together else 1,  # the head takes statistics of maps pooled to 1x1
+    )
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
     torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
@@ -131,7 +140,7 @@ def train(recipe: Recipe) -> Path:
         start_step=start,
         total_steps=steps,
         global_batch=optim.batch_size,
-        accumulation=optim.accumulation,
+        accumulation=plan.accumulation,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -148,7 +157,8 @@ def train(recipe: Recipe) -> Path:
         start_trackers(accelerator, "fanet", recipe)
     progress = Progress(steps, start=start) if accelerator.is_main_process else None
     if progress is not None:
-        run.log({"kind": "start", "step": start, **describe_machine(accelerator)})
+        run.log({"kind": "start", "step": start, **describe_machine(accelerator), **asdict(plan)})
+        progress.line(str(plan))
     for step in range(start, steps):
         began, done = time.perf_counter(), step + 1
         set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
@@ -157,13 +167,12 @@ def train(recipe: Recipe) -> Path:
             group["lr"] = rate
         training_mode(model, optim.norm_eval)
 
-        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(optim.accumulation)]
+        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(plan.accumulation)]
         total = accelerator.reduce(torch.stack([task.count(batch) for batch in micro_batches]).sum(), "sum")
         total = total.clamp(min=1)
         parts: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else accelerator.no_sync(model):
+            with nullcontext() if number == plan.accumulation else accelerator.no_sync(model):
                 losses = task.losses(model, batch, total)
                 # DDP averages the gradients over processes: the factor makes it the sum that `total` divides.
                 accelerator.backward(sum(losses.values()) * accelerator.num_processes)

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from papers_shared.runs import (
     describe_machine,
     make_accelerator,
     open_run,
+    plan_step,
     same_everywhere,
     same_samples,
     sample_seed,
@@ -41,7 +43,7 @@ from papers_shared.runs import (
     telling_lost_processes,
     training_mode,
 )
-from plvl.config import OptimConfig, Recipe
+from plvl.config import Recipe
 from plvl.data import quick_check
 from plvl.modeling.plvl import TRAINING
 from plvl.schedule import epoch_of, parameter_groups, rate_factor, total_steps
@@ -90,7 +92,7 @@ def train(recipe: Recipe) -> Path:
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder,
     )
-    accumulation = accumulation_steps(optim, accelerator.num_processes)
+    plan = plan_step(optim.batch_size, accelerator.num_processes, micro_batch=optim.micro_batch)
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
     torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
@@ -133,7 +135,7 @@ def train(recipe: Recipe) -> Path:
         start_step=start,
         total_steps=steps,
         global_batch=optim.batch_size,
-        accumulation=accumulation,
+        accumulation=plan.accumulation,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -151,7 +153,8 @@ def train(recipe: Recipe) -> Path:
         start_trackers(accelerator, "plvl", recipe)
     progress = Progress(steps, start=start) if accelerator.is_main_process else None
     if progress is not None:
-        run.log({"kind": "start", "step": start, **describe_machine(accelerator)})
+        run.log({"kind": "start", "step": start, **describe_machine(accelerator), **asdict(plan)})
+        progress.line(str(plan))
     for step in range(start, steps):
         began, done = time.perf_counter(), step + 1
         set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
@@ -160,7 +163,7 @@ def train(recipe: Recipe) -> Path:
             group["lr"] = group["base_lr"] * factor
         training_mode(model, optim.norm_eval)
 
-        micro_batches = [_to_device(next(batches), accelerator) for _ in range(accumulation)]
+        micro_batches = [_to_device(next(batches), accelerator) for _ in range(plan.accumulation)]
         totals = accelerator.reduce(torch.stack([task.count(batch) for batch in micro_batches]).sum(0), "sum")
         if step == start and (missing := task.missing(totals)):
             raise UserError(
@@ -168,7 +171,7 @@ def train(recipe: Recipe) -> Path:
             )
         parts: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, start=1):
-            with nullcontext() if number == accumulation else accelerator.no_sync(model):
+            with nullcontext() if number == plan.accumulation else accelerator.no_sync(model):
                 losses = task.losses(model, batch, totals)
                 # DDP averages the gradients over processes: the factor makes it the sum that `totals` divide.
                 accelerator.backward(sum(losses.values()) * accelerator.num_processes)
@@ -222,21 +225,6 @@ _ADVICE = {
     "box": "give boxes, or train masks alone with --model.no-rec.",
     "mask": "give masks, or train boxes alone with --model.no-res.",
 }
-
-
-def accumulation_steps(optim: OptimConfig, processes: int) -> int:
-    """Micro-batches of each process per optimizer step.
-
-    Raises:
-        UserError: The batch cannot be made of whole micro-batches.
-    """
-    together = optim.micro_batch * processes
-    if optim.micro_batch < 1 or optim.batch_size < 1 or optim.batch_size % together:
-        raise UserError(
-            f"optim.batch_size {optim.batch_size} is not made of micro-batches of {optim.micro_batch} on {processes} "
-            f"processes: choose --optim.micro-batch so that {processes} times it divides the batch"
-        )
-    return optim.batch_size // together
 
 
 def _choices(recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 """What every training run needs besides its loop: sample order, checkpoints, log, progress."""
 
 from papers_shared.runs.atomic import write_json, writing_folder
+from papers_shared.runs.batches import StepPlan, plan_step
 from papers_shared.runs.folder import RunFolder
 from papers_shared.runs.losses import stop_on_bad_loss, sum_over_processes
 from papers_shared.runs.opening import (
@@ -23,6 +24,7 @@ __all__ = [
     "RunFolder",
     "SampleOrder",
     "StepBatchSampler",
+    "StepPlan",
     "TrainingState",
     "check_trackers",
     "describe_machine",
@@ -33,6 +35,7 @@ __all__ = [
     "optimizer_from_tensors",
     "optimizer_to_tensors",
     "parameter_groups",
+    "plan_step",
     "same_everywhere",
     "same_samples",
     "sample_seed",
