@@ -14,6 +14,8 @@ from torchvision.ops import StochasticDepth
 from cabl_cgsr.modeling.cabl import Cabl
 
 EPS = 1e-6
+CACHED_WEIGHTS = 2**20
+"""Attention weights (4 MB) that the CPU makes at a time."""
 
 
 class ConvBlock(nn.Module):
@@ -63,14 +65,14 @@ class ConvBlock(nn.Module):
         shortcut = x
         if self.before_first is not None:
             x = self.before_first(x)
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = x if coupled is None else x + coupled
-        between = F.relu(self.bn2(self.conv2(x)))
+        between = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = between if self.before_last is None else self.before_last(between)
         x = self.bn3(self.conv3(x))
         if self.residual_conv is not None and self.residual_bn is not None:
             shortcut = self.residual_bn(self.residual_conv(shortcut))
-        return F.relu(x + shortcut), between
+        return F.relu(x.add_(shortcut), inplace=True), between
 
 
 class MapToTokens(nn.Module):
@@ -105,7 +107,7 @@ class TokensToMap(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens of the grid (h, w) -> (B, out_chans, h * stride, w * stride)."""
         x = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
-        x = F.relu(self.bn(self.conv_project(x)))
+        x = F.relu(self.bn(self.conv_project(x)), inplace=True)
         return x if self.stride == 1 else F.interpolate(x, scale_factor=self.stride, mode="nearest")
 
 
@@ -127,15 +129,35 @@ class Attention(nn.Module):
         """
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        attention = None
         if weights:
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            per_head = scores.softmax(dim=-1)
-            x = per_head.to(v.dtype) @ v
-            attention = per_head.mean(dim=1)
+            x, attention = attend(q, k, v)
         else:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x, attention = F.scaled_dot_product_attention(q, k, v), None
         return self.proj(x.transpose(1, 2).flatten(2)), attention
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention that also returns its weights: (B, heads, N, d) each -> (B, heads, N, d), and the mean over the
+    heads (B, N, N).
+
+    On the CPU some queries at a time, so that their weights stay in its cache: the maps of all heads are 127 MB at
+    768x768, and writing them costs more than the products.
+    """
+    k, v = k.contiguous(), v.contiguous()
+    queries = (q * q.shape[-1] ** -0.5).split(_queries_at_a_time(q), dim=2)
+    tokens, attention = [], []
+    for some in queries:
+        per_head = (some @ k.transpose(-2, -1)).softmax(dim=-1)
+        tokens.append(per_head.to(v.dtype) @ v)
+        attention.append(per_head.mean(dim=1))
+    return torch.cat(tokens, dim=2), torch.cat(attention, dim=1)
+
+
+def _queries_at_a_time(q: Tensor) -> int:
+    batch, heads, tokens, _ = q.shape
+    if q.device.type != "cpu" or torch.compiler.is_compiling():
+        return tokens
+    return max(1, CACHED_WEIGHTS // (batch * heads * tokens))
 
 
 class Mlp(nn.Module):

@@ -41,7 +41,9 @@ def edge_magnitude(x: Tensor, kernels: Tensor, config: CablConfig) -> Tensor:
     gx, gy = gradients(x, kernels, config.padding)
     if config.magnitude == "l1":
         return gx.abs() + gy.abs()
-    return (gx.square() + gy.square() + config.eps).sqrt()
+    if torch.is_grad_enabled():
+        return (gx.square() + gy.square() + config.eps).sqrt()
+    return gx.square_().addcmul_(gy, gy).add_(config.eps).sqrt_()
 
 
 def gate(magnitude: Tensor, kind: str) -> Tensor:
