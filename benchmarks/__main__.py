@@ -1,8 +1,12 @@
-"""`python -m benchmarks [PACKAGE ...]`: measure, print the tables, write JSON and Markdown."""
+"""`python -m benchmarks [PACKAGE ...]`: measure, print the tables, write JSON and Markdown.
+
+`python -m benchmarks tables`: the papers' tables; `python -m benchmarks projection`: hours of full schedules.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shlex
@@ -14,9 +18,15 @@ from pathlib import Path
 
 from benchmarks.cases import MODES, NETWORK_NAMES, PACKAGES, cases_of
 
+PAGES = {"tables": "benchmarks.tables.command", "projection": "benchmarks.tables.projection"}
+"""First argument -> module whose `main` takes the others."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 when something asked for is missing, or the networks are not the same function; else 0."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in PAGES:
+        return int(importlib.import_module(PAGES[given[0]]).main(given[1:]))
     options = _parse(arguments)
     with tempfile.TemporaryDirectory() as compiler_cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiler_cache  # compile times are those of a first time
