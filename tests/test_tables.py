@@ -335,7 +335,7 @@ def test_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"| {hours:,.1f} " in by_gpus["1"]
     assert f"| {hours / 8:,.1f} " in by_gpus["8"]
     assert f"| {hours * 2:,.0f} " in by_gpus["8"], "a price of 2 per GPU hour"
-    assert "does not divide by 32" in by_gpus["32"]
+    assert "cannot be kept on 32 GPUs" in by_gpus["32"]
     assert any("nothing is projected for GPUs" in line for line in lines if "`casia2`" in line)
     assert any("this CPU only" in line and "0.50 per second" in line for line in lines if "`casia2`" in line)
     assert any("the size of the pre-training mixture" in line for line in lines)

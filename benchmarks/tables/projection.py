@@ -16,6 +16,7 @@ from benchmarks.tables.document import Document, Grid, Section
 from benchmarks.tables.recipes import Length, length_of, recipes_of
 from benchmarks.tables.throughput import RESULTS, Speed, at_batch, read_speeds, training_speeds
 from papers_shared.errors import UserError
+from papers_shared.runs import plan_step
 
 GPUS = (1, 8, 32)
 SCHEDULES = {
@@ -134,12 +135,12 @@ def share_of(package: str, name: str, gpus: int) -> tuple[int, str]:
     """(samples of each GPU per step, why the paper's global batch cannot be kept on so many)."""
     recipe = recipes_of(package)[name]()
     batch = recipe.optim.batch_size
-    if batch % gpus:
-        return 0, f"not possible: the paper's batch of {batch} does not divide by {gpus}"
-    share = batch // gpus
-    if package == "fanet" and recipe.model.task == "segment" and share < 2:
-        return 0, f"not possible: batch norm of the 1x1 pooled map needs two pictures per GPU, not {share}"
-    return min(share, getattr(recipe.optim, "micro_batch", share)), ""
+    upernet = package == "fanet" and recipe.model.task == "segment"
+    try:  # as the launcher does; batch norm of UperNet's 1x1 map needs two pictures
+        plan = plan_step(batch, gpus, accumulation=1, smallest=2 if upernet else 1)
+    except UserError:
+        return 0, f"not possible: the paper's batch of {batch} cannot be kept on {gpus} GPUs"
+    return min(plan.micro_batch, getattr(recipe.optim, "micro_batch", batch)), ""
 
 
 def _loader(speeds: Sequence[Speed]) -> Speed | None:
