@@ -38,7 +38,7 @@ def _tables(options: argparse.Namespace) -> int:
         "The papers' tables",
         "Published figures, and under each row its recipe with what the run folders hold. Nothing in these lines "
         f"is written by hand: {len(sheet.runs)} run folder(s) and {len(files)} benchmark result(s) were read. "
-        "Figures without a run are `not run`.",
+        "A row without a run folder is not run.",
         [*sections, left_out] if left_out else sections,
         f"python -m benchmarks {' '.join(['tables', *options.given])}",
     )

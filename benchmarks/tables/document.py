@@ -10,6 +10,11 @@ from pathlib import Path
 from papers_shared import pages
 
 Rows = Sequence[Sequence[str]]
+LONG = 28
+"""Characters of a cell that stays on one line."""
+FRAME = "overflow-x:auto;margin:.6em 0 1.2em;font-size:.84rem"
+TEXT = "display:inline-block;white-space:normal;text-align:left;width:22em"
+HEAD = "display:inline-block;white-space:normal;max-width:8em"
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,29 @@ def _aligned(grid: Grid) -> list[str]:
 def _html(part: str | Grid) -> str:
     if isinstance(part, str):
         return f"<p>{_code(part)}</p>"
-    rows = [[_code(cell) for cell in row] for row in part.rows]
-    table = pages.table([_code(cell) for cell in part.head], rows)
-    return f'<div style="overflow-x:auto;margin:.6em 0 1.2em">{table}</div>'
+    long = [max(len(row[n]) for row in part.rows) > LONG for n in range(len(part.head))] if part.rows else []
+    rows = [
+        [_wrapped(cell) if wrap else _code(cell) for cell, wrap in zip(row, long, strict=True)]
+        for row in part.rows
+    ]
+    head = [f'<span style="{HEAD}">{_code(cell)}</span>' for cell in part.head]
+    return f'<div style="{FRAME}">{pages.table(head, rows)}</div>'
+
+
+def _wrapped(plain: str) -> str:
+    """A cell of a column of text: on the left, and it may break between words."""
+    pieces = [_words(piece) for piece in plain.split("`")]
+    pieces[1::2] = [f"<code>{piece}</code>" for piece in pieces[1::2]]
+    return f'<span style="{TEXT}">{"".join(pieces)}</span>'
+
+
+def _words(plain: str) -> str:
+    """Text that does not break at hyphens."""
+    words = plain.split(" ")
+    return " ".join(
+        f'<span style="white-space:nowrap">{pages.text(word)}</span>' if "-" in word else pages.text(word)
+        for word in words
+    )
 
 
 def _code(plain: str) -> str:
