@@ -27,7 +27,8 @@ SCHEDULES = {
 LEAD = (
     "Hours are the samples of the schedule over the measured samples per second: of the training step, or of the "
     "loader's cores where these are slower. Several GPUs are taken to be that many times as fast, which is the most "
-    "they can be: no exchange between them was measured. Validation and checkpoints are not counted."
+    "they can be: no exchange between them was measured, and smaller batches than the measured one are slower. "
+    "Validation and checkpoints are not counted."
 )
 
 
@@ -84,7 +85,8 @@ def project(speeds: Sequence[Speed], machine: Machine, files: Sequence[str]) -> 
 def _rows(package: str, name: str, speeds: Sequence[Speed], machine: Machine) -> Iterator[list[str]]:
     length = length_of(package, name)
     columns = 9 if machine.price else 8
-    lead = [f"`{name}`", length.unknown or f"{'about ' if length.about else ''}{length.samples:,}"]
+    samples = f"{'about ' if length.about else ''}{length.samples:,}"
+    lead = [f"`{name}`", "unknown" if length.unknown else samples]
 
     def row(*cells: str) -> list[str]:
         return [*lead, *cells, *[""] * (columns - len(lead) - len(cells))]
@@ -92,7 +94,7 @@ def _rows(package: str, name: str, speeds: Sequence[Speed], machine: Machine) ->
     found = training_speeds(speeds, package, name)
     on_gpu = [speed for speed in found if speed.gpu]
     if length.unknown:
-        yield row()
+        yield row("", "", length.unknown.removeprefix("unknown: "))
         return
     if not on_gpu:
         yield row("any", "", "no GPU result: nothing is projected for GPUs")
