@@ -158,8 +158,8 @@ def test_a_cut_network_ends_both_and_the_run_resumes(hosts: Hosts, tmp_path: Pat
     hosts.link("up")
     for rank, output in enumerate(("whole", "elsewhere")):
         recipe_file(tmp_path, f"apart-{rank}", output)
-    script = Path(__file__).with_name("train_on_hosts.py")
-    arguments = [ADDRESSES[0], *hosts.names, recipe, recipe_file(tmp_path, "whole")]
+    script = Path(__file__).with_name("forked_ranks.py")
+    arguments = ["--hosts", ADDRESSES[0], *hosts.names, "fanet", recipe, recipe_file(tmp_path, "whole")]
     arguments.append(str(tmp_path / "apart-{rank}.json"))
     done = subprocess.run(
         [sys.executable, str(script), *arguments],

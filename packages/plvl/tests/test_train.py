@@ -232,6 +232,21 @@ def test_recomputing_blocks_takes_the_same_steps(blocks: Path, tmp_path: Path) -
     assert losses("less", True) == pytest.approx(losses("more", False), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("optim", "sentence"),
+    [
+        ({}, "there is one: start two or more"),
+        ({"ema": 0.9, "precision": "fp16"}, r"does not go with --optim\.ema and --optim\.precision fp16"),
+    ],
+    ids=["alone", "switches"],
+)
+def test_dividing_the_weights_is_refused_where_it_cannot_be(
+    blocks: Path, tmp_path: Path, optim: dict, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        train(small(blocks, tmp_path / "run", shard=True, **optim))
+
+
 def test_sync_bn_needs_gpus(blocks: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has GPUs")

@@ -212,6 +212,9 @@ class OptimConfig:
     """Batch norm over all processes (GPU only)."""
     norm_eval: bool = False
     """Keep batch norm on its running statistics while training."""
+    shard: bool = False
+    """Divide weights, gradients and optimizer state among the processes (FSDP2), for less memory on each; checkpoints
+    hold them whole. Not with `ema`, `compile`, `sync_bn` or fp16."""
 
 
 @dataclass(frozen=True)

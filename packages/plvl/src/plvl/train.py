@@ -7,6 +7,7 @@ the same steps as one that is not.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -31,12 +32,14 @@ from papers_shared.runs import (
     TrainingState,
     check_trackers,
     describe_machine,
+    gather_whole,
     make_accelerator,
     open_run,
     plan_step,
     same_everywhere,
     same_samples,
     sample_seed,
+    shard,
     start_trackers,
     stop_on_bad_loss,
     sum_over_processes,
@@ -47,12 +50,13 @@ from plvl.config import Recipe
 from plvl.data import quick_check
 from plvl.modeling.plvl import TRAINING
 from plvl.schedule import epoch_of, parameter_groups, rate_factor, total_steps
+from plvl.sharding import check_shard, units
 from plvl.task import Batch, GroundingTask
 
 FREE = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
     "data": {"root", "layout", "workers", "images"},
-    "optim": {"micro_batch", "compile"},
+    "optim": {"micro_batch", "compile", "shard"},
     "run": {
         "output",
         "resume",
@@ -92,6 +96,7 @@ def train(recipe: Recipe) -> Path:
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder,
     )
+    check_shard(optim, accelerator)
     plan = plan_step(optim.batch_size, accelerator.num_processes, micro_batch=optim.micro_batch)
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
@@ -117,9 +122,15 @@ def train(recipe: Recipe) -> Path:
     ema = None
     if optim.ema > 0:
         ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)).to(accelerator.device)
+    evaluated: Any = network if ema is None else ema.module
+    if optim.shard:
+        evaluated = accelerator.prepare_model(copy.deepcopy(network), evaluation_mode=True)
+        model = shard(network, units(network), accelerator)
+    else:
+        model = accelerator.prepare(network)
     optimizer = torch.optim.AdamW(parameter_groups(network, optim), betas=optim.betas)
-    model, prepared_optimizer = accelerator.prepare(network, optimizer)
-    state = TrainingState(network, optimizer, ema, accelerator.scaler)
+    prepared_optimizer = accelerator.prepare(optimizer)
+    state = TrainingState(network, optimizer, ema, accelerator.scaler, accelerator.is_main_process)
     start, best = 0, {name: {"score": -math.inf, "step": 0} for name in _choices(recipe)}
     if checkpoint is not None:
         saved = state.load(run, checkpoint)
@@ -127,7 +138,6 @@ def train(recipe: Recipe) -> Path:
         same_samples(saved["samples"], samples, checkpoint)
     if optim.compile:
         network.compile()
-    evaluated: Any = network if ema is None else ema.module
 
     # ---- samples in their order
     sampler = StepBatchSampler(
@@ -197,6 +207,8 @@ def train(recipe: Recipe) -> Path:
             speed = optim.batch_size / (time.perf_counter() - began)
             accelerator.log({**figures, **rates, "expressions_per_second": speed}, step=done)
         if done == steps or _validates(done, recipe, samples):
+            if optim.shard:
+                evaluated.load_state_dict(gather_whole(network.state_dict()))
             broadcast(list(evaluated.buffers()))  # score the batch norm statistics that process 0 saves
             result = task.validate(evaluated, accelerator)
             accelerator.log({f"val_{k}": v for k, v in result.items() if isinstance(v, float)}, step=done)
@@ -210,7 +222,8 @@ def train(recipe: Recipe) -> Path:
                         _save(evaluated, run.path / name, recipe, done, CHOICES[name], result)
             if done == steps and accelerator.is_main_process:
                 _save(evaluated, run.path / "last", recipe, done, "last step", result)
-        if accelerator.is_main_process and (done % recipe.run.checkpoint_every == 0 or done == steps):
+        writes = accelerator.is_main_process or optim.shard  # of what is divided every process holds a part
+        if writes and (done % recipe.run.checkpoint_every == 0 or done == steps):
             state.save(run, done, recipe.run.keep, best=best, samples=samples)
 
     # ---- the end

@@ -15,6 +15,7 @@ from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_te
 from papers_shared.runs.order import SampleOrder, StepBatchSampler, forked_rng, sample_seed
 from papers_shared.runs.processes import make_accelerator, same_everywhere, telling_lost_processes
 from papers_shared.runs.progress import Progress
+from papers_shared.runs.sharding import gather_whole, shard
 from papers_shared.runs.steps import durations, parameter_groups, training_mode
 from papers_shared.runs.tensors import save_tensors
 from papers_shared.runs.training import TrainingState
@@ -30,6 +31,7 @@ __all__ = [
     "describe_machine",
     "durations",
     "forked_rng",
+    "gather_whole",
     "make_accelerator",
     "open_run",
     "optimizer_from_tensors",
@@ -40,6 +42,7 @@ __all__ = [
     "same_samples",
     "sample_seed",
     "save_tensors",
+    "shard",
     "start_trackers",
     "stop_on_bad_loss",
     "sum_over_processes",

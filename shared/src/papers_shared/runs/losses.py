@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papers_shared.errors import UserError
 from papers_shared.runs.atomic import write_json, writing_folder
 from papers_shared.runs.folder import RunFolder
+from papers_shared.runs.sharding import gather_whole
 from papers_shared.runs.tensors import save_tensors
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ def stop_on_bad_loss(
     """
     from accelerate.utils import gather_object
 
-    names = gather_object(list(samples))
+    names, weights = gather_object(list(samples)), gather_whole(network.state_dict())
     folder = run.path / f"stopped-at-step-{step:08d}"
     if accelerator.is_main_process:
         with writing_folder(folder) as writing:
-            save_tensors(network.state_dict(), writing / "model.safetensors")
+            save_tensors(weights, writing / "model.safetensors")
             losses = {name: str(value) for name, value in figures.items()}
             write_json(writing / "state.json", {"step": step, "samples": names, "losses": losses})
     accelerator.wait_for_everyone()

@@ -33,11 +33,17 @@ def make_accelerator(precision: str = "no", *, timeout: int = TIMEOUT, **options
         options: More for `Accelerator`.
 
     Raises:
-        UserError: Accelerate sees another number of processes than were launched, or keeps another precision.
+        UserError: Accelerate sees another number of processes than were launched, keeps another precision, or was
+            asked for its own FSDP.
     """
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise UserError(
+            "Accelerate's own FSDP is not used here, and on CPUs it would silently not divide anything: launch as for "
+            "several GPUs, without --use_fsdp, and give `plvl train` --optim.shard."
+        )
     if timeout < 1:
         raise UserError(f"a timeout of {timeout} s ends every launch: wait for the other processes longer")
     group = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from papers_shared.errors import UserError
 from papers_shared.runs.folder import RunFolder
 from papers_shared.runs.optimizer import optimizer_from_tensors, optimizer_to_tensors
+from papers_shared.runs.sharding import divide_like, gather_whole
 
 
 @dataclass
@@ -24,6 +25,8 @@ class TrainingState:
     optimizer: Optimizer
     ema: AveragedModel | None = None
     scaler: torch.amp.GradScaler | None = None
+    main_process: bool = True
+    """Whether this process writes; with divided weights every process must take part in `save`."""
 
     def save(self, run: RunFolder, step: int, keep: int, **state: Any) -> None:
         """Write the checkpoint of `step`; `state` is plain JSON of the caller's own.
@@ -31,7 +34,7 @@ class TrainingState:
         Raises:
             UserError: a weight is not finite: the older checkpoints stay as they are.
         """
-        weights = self.network.state_dict()
+        weights = gather_whole(self.network.state_dict())
         bad = [
             name
             for name, value in weights.items()
@@ -45,7 +48,9 @@ class TrainingState:
         optimizer_tensors, optimizer_state = optimizer_to_tensors(
             self.optimizer, self.network.named_parameters()
         )
-        tensors = {"model": weights, "optimizer": optimizer_tensors}
+        tensors = {"model": weights, "optimizer": gather_whole(optimizer_tensors)}
+        if not self.main_process:
+            return
         if self.ema is not None:
             tensors["ema"] = self.ema.state_dict()
         scaler = self.scaler.state_dict() if self.scaler is not None else None
@@ -65,14 +70,15 @@ class TrainingState:
                 f"{checkpoint}: the moving average is in one of checkpoint and run only: keep it as it was."
             )
         try:
-            self.network.load_state_dict(tensors["model"])
+            self.network.load_state_dict(divide_like(tensors["model"], self.network.state_dict()))
             if self.ema is not None:
                 self.ema.load_state_dict(tensors["ema"])
         except RuntimeError as error:
             raise UserError(f"{checkpoint}: its weights are not this network's: {error}") from error
-        optimizer_from_tensors(
-            self.optimizer, self.network.named_parameters(), tensors["optimizer"], state["optimizer"]
-        )
+        parameters = dict(self.network.named_parameters())
+        owners = {entry: parameters.get(entry.rpartition("/")[0]) for entry in tensors["optimizer"]}
+        moments = divide_like(tensors["optimizer"], owners)
+        optimizer_from_tensors(self.optimizer, parameters.items(), moments, state["optimizer"])
         if self.scaler is not None and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         return state
