@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=papers
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+# From the root of this repository: sbatch launch/slurm_1x1.sh PACKAGE train RECIPE [options]
+# PACKAGE is fanet, plvl or cabl_cgsr. A job that is started again goes on from its newest checkpoint.
+set -euo pipefail
+cd "$SLURM_SUBMIT_DIR"
+
+srun accelerate launch --config_file launch/1x1.yaml -m "$@"
