@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
+from benchmarks.loaders import rates, smooth_noise, textured
 from fanet.cache import PixelCache
 from fanet.config import ZEROWASTE_CLASSES, DataConfig, ModelConfig
 from fanet.data import SegmentationSamples, open_split
 from fanet.transforms import keep_ratio_size, train_transform
 
 HEIGHT, WIDTH = 1080, 1920
-TEXTURE = ((240, 60.0), (60, 30.0), (12, 14.0), (1, 1.6))
-"""Cell size in pixels and strength of each octave of noise."""
 
 
 def measure(frames: int, rounds: int, crop: int) -> dict[str, Any]:
@@ -34,7 +28,7 @@ def measure(frames: int, rounds: int, crop: int) -> dict[str, Any]:
     Returns:
         {"rates": {name: [crops per second of each round]}, "frame_megabytes": mean size of a PNG frame}.
     """
-    with _one_thread(), tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         root, cache_folder = Path(temporary, "data"), Path(temporary, "cache")
         pairs = write_frames(root, frames)
         data = DataConfig(root=str(root), layout="zerowaste", crop_size=crop, cache=str(cache_folder))
@@ -47,15 +41,14 @@ def measure(frames: int, rounds: int, crop: int) -> dict[str, Any]:
             cache=cache,
         )
         rng = np.random.default_rng(0)
-        rates: dict[str, list[float]] = {"plain PIL": [], "fanet, first epoch": [], "fanet, cached epoch": []}
-        for number in range(rounds):
-            rates["plain PIL"].append(_rate(lambda index: plain_crop(*pairs[index], data, rng), frames))
-            cache.clear()
-            for offset, name in enumerate(("fanet, first epoch", "fanet, cached epoch")):
-                epoch = 2 * number + offset
-                rates[name].append(_rate(partial(_sample, samples, epoch), frames))
+        epochs = {
+            "plain PIL": lambda epoch, index: plain_crop(*pairs[index], data, rng),
+            "fanet, first epoch": lambda epoch, index: samples[epoch, index],
+            "fanet, cached epoch": lambda epoch, index: samples[epoch, index],
+        }
+        found = rates(epochs, frames, rounds, prepare=cache.clear)
         size = sum(image.stat().st_size for image, _ in pairs) / frames / 1e6
-    return {"rates": rates, "frame_megabytes": round(size, 2), "frames": frames}
+    return {"rates": found, "frame_megabytes": round(size, 2), "frames": frames}
 
 
 def plain_crop(
@@ -83,46 +76,14 @@ def write_frames(root: Path, frames: int) -> list[tuple[Path, Path]]:
     for folder in ("data", "sem_seg"):
         (root / "train" / folder).mkdir(parents=True)
     for number in range(frames):
-        rng = np.random.default_rng(number)
-        picture = sum(_noise(rng, cell, 3) * weight for cell, weight in TEXTURE)
-        height_map = _noise(rng, 120, 1)
+        height_map = smooth_noise(np.random.default_rng([number, 1]), HEIGHT, WIDTH, 120, 1)
         levels = np.quantile(height_map, (0.85, 0.89, 0.94, 0.95))
         labels = np.digitize(height_map, levels).astype(np.uint8)
         name = f"01_frame_{number:06d}.PNG"
         pair = (root / "train" / "data" / name, root / "train" / "sem_seg" / name)
-        pixels = np.clip(picture + 110 + 12 * labels[..., None], 0, 255).astype(np.uint8)
+        picture = textured(number, HEIGHT, WIDTH) + 110 + 12 * labels[..., None]
+        pixels = np.clip(picture, 0, 255).astype(np.uint8)
         for path, array in zip(pair, (pixels, labels), strict=True):
             path.write_bytes(cv2.imencode(".png", array)[1].tobytes())
         pairs.append(pair)
     return pairs
-
-
-def _noise(rng: np.random.Generator, cell: int, channels: int) -> np.ndarray:
-    """Normal noise on a grid of `cell` pixels, smoothly enlarged to (1080, 1920, channels)."""
-    shape = (HEIGHT // cell + 2, WIDTH // cell + 2, channels)
-    grid = rng.standard_normal(shape, dtype=np.float32)
-    return cv2.resize(grid, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """As a loader worker runs: parallelism comes from workers."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
-
-
-def _sample(samples: SegmentationSamples, epoch: int, index: int) -> dict[str, Any]:
-    return samples[epoch, index]
-
-
-def _rate(sample: Callable[[int], object], frames: int) -> float:
-    began = time.perf_counter()
-    for index in range(frames):
-        sample(index)
-    return frames / (time.perf_counter() - began)

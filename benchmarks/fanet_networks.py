@@ -1,9 +1,10 @@
-"""FANet and what it is measured beside: the plain transcription, FocalNet-T and ConvNeXt-T."""
+"""FANet and what it is measured beside: the plain transcription, timm's backbones, and whole segmentors of others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 import fanet.registry  # registers fanet_tiny in timm  # noqa: F401
 from benchmarks.cases import Case
+from benchmarks.loaders import write_picture
+from benchmarks.measure import noise
 from benchmarks.plain_fanet import ChannelNorm, PlainFANet
+from benchmarks.start import Steps
 from fanet.config import ZEROWASTE_CLASSES, Recipe, with_classes, zerowaste_f
 from fanet.convert import convert_state_dict
 from fanet.modeling.backbone import create_backbone
-from fanet.modeling.segmenter import Segmenter
+from fanet.modeling.segmenter import Segmenter, SegmenterOutput
 from papers_shared.losses import cross_entropy
 from papers_shared.runs import parameter_groups
 
@@ -26,15 +30,33 @@ NETWORKS = {
     "plain": "FANet, plain NCHW transcription",
     "focalnet_tiny_lrf": "FocalNet-T (timm)",
     "convnext_tiny": "ConvNeXt-T (timm)",
+    "focalnet_base_lrf": "FocalNet-B (timm)",
+    "deeplabv3_resnet50": "DeepLabv3, ResNet-50 (torchvision)",
+    "smp_upernet": "UPerNet, ResNet-50 (segmentation_models_pytorch)",
 }
+SEGMENTORS = ("deeplabv3_resnet50", "smp_upernet")
+"""Whole networks of other libraries, with heads of their own."""
 
 REQUIRED = ("fanet", "plain")
 """Without these two there is nothing to report."""
+PROTOCOL = (
+    "Inference: eval mode, no gradients, normalised noise in the network's own memory layout. `plain` is "
+    "contiguous NCHW, and so are the bare peers on the CPU, as timm builds them; FANet, and every segmentor "
+    "but `plain` and those of other libraries, is channels-last, as the package runs it. The segmentors answer logits "
+    "at stride 4, DeepLabv3 and segmentation_models_pytorch's UPerNet at the size of the picture.",
+    "Training: forward, loss, backward, AdamW step, as the recipe `zerowaste_f` trains; UPerNet of "
+    "segmentation_models_pytorch has no auxiliary head. The bare backbone's loss is the sum over its four maps of the "
+    "mean square.",
+    "Loader: one process, one thread; 1920x1080 PNG frames in the operating system's file cache. The first "
+    "epoch fills fanet's cache of decoded frames. fanet's rate includes flip, colour distortion, class-aware "
+    "crop and normalisation; PIL's does not.",
+    "Cold start: the package's imports, `from_pretrained` of a folder, `predict` of a 512x512 picture.",
+)
 
 
 def recipe(network: str) -> Recipe:
     """The paper's training recipe with this backbone."""
-    backbone = "fanet_tiny" if network in ("fanet", "plain") else network
+    backbone = "fanet_tiny" if network in ("fanet", "plain", *SEGMENTORS) else network
     base = zerowaste_f()
     return replace(base, model=with_classes(replace(base.model, backbone=backbone), ZEROWASTE_CLASSES))
 
@@ -46,8 +68,10 @@ def build(case: Case) -> nn.Module:
     with the recipe's heads.
     """
     torch.manual_seed(0)
-    network, model = case.network, recipe(case.network).model
-    segmentor = case.part == "segmentor"
+    network = case.network
+    if network in SEGMENTORS:
+        return Foreign(network)
+    model, segmentor = recipe(network).model, case.part == "segmentor"
     built: nn.Module = Segmenter.from_config(model) if segmentor else create_backbone(model)
     if network not in ("fanet", "plain"):
         return built.to(memory_format=memory_layout(case))
@@ -62,10 +86,36 @@ def build(case: Case) -> nn.Module:
     return plain
 
 
+class Foreign(nn.Module):
+    """A segmentor of another library on random weights: logits at the size of the picture."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        classes = len(ZEROWASTE_CLASSES)
+        if name == "smp_upernet":
+            import segmentation_models_pytorch
+
+            self.network = segmentation_models_pytorch.UPerNet(
+                "resnet50", encoder_weights=None, classes=classes
+            )
+        else:
+            from torchvision.models.segmentation import deeplabv3_resnet50
+
+            self.network = deeplabv3_resnet50(
+                weights=None, weights_backbone=None, num_classes=classes, aux_loss=True
+            )
+
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        output = self.network(images)
+        if isinstance(output, Tensor):
+            return SegmenterOutput(output, None)
+        return SegmenterOutput(output["out"], output["aux"] if self.training else None)
+
+
 def memory_layout(case: Case) -> torch.memory_format:
     """Contiguous for `plain`, and for bare peers on the CPU, as timm builds them; else channels-last."""
     bare_peer = case.network != "fanet" and case.part == "backbone" and case.precision == "float32"
-    contiguous = case.network == "plain" or bare_peer
+    contiguous = case.network in ("plain", *SEGMENTORS) or bare_peer
     return torch.contiguous_format if contiguous else torch.channels_last
 
 
@@ -82,8 +132,7 @@ def _seeded_plain(drop_path_rate: float) -> PlainFANet:
 
 def images(case: Case, device: torch.device) -> Tensor:
     """Normalised noise (batch, 3, side, side), in the layout of the network."""
-    noise = torch.randn(case.batch, 3, case.side, case.side, generator=torch.Generator().manual_seed(2))
-    return noise.to(device).contiguous(memory_format=memory_layout(case))
+    return noise(case.batch, case.side).to(device).contiguous(memory_format=memory_layout(case))
 
 
 def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
@@ -98,13 +147,19 @@ def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[
     return forward
 
 
-def training_step(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
+def training_step(
+    network: nn.Module,
+    case: Case,
+    device: torch.device,
+    wrap: Callable[[nn.Module], nn.Module] = lambda own: own,
+) -> Callable[[], object]:
     """Forward, loss, backward and an AdamW step, as the recipe trains (with stochastic depth and dropout).
 
     The segmentor's loss is the recipe's: cross-entropy at label size plus 0.5 of the auxiliary head's. The
-    bare backbone's is the sum over its four maps of the mean square.
+    bare backbone's is the sum over its four maps of the mean square. `wrap` is what the forward pass goes through.
     """
     network.train()
+    called = wrap(network)
     plan = recipe(case.network)
     optimizer = torch.optim.AdamW(
         parameter_groups(network, plan.optim), lr=plan.optim.lr, betas=plan.optim.betas
@@ -119,12 +174,13 @@ def training_step(network: nn.Module, case: Case, device: torch.device) -> Calla
 
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            output = network(batch)
+            output = called(batch)
         if case.part == "backbone":
             loss = torch.stack([features.float().square().mean() for features in output]).sum()
         else:
             loss = segmentation_loss(output.logits)
-            loss = loss + plan.loss.auxiliary_weight * segmentation_loss(output.aux_logits)
+            if output.aux_logits is not None:
+                loss = loss + plan.loss.auxiliary_weight * segmentation_loss(output.aux_logits)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -133,11 +189,20 @@ def training_step(network: nn.Module, case: Case, device: torch.device) -> Calla
     return step
 
 
-def measure_loader(case: Case, rounds: int, quick: bool) -> dict[str, Any]:
+def measure_loader(case: Case, rounds: int) -> dict[str, Any]:
     """Rates of the training loader beside PIL's; see `benchmarks.fanet_loader.measure`."""
     from benchmarks.fanet_loader import measure
 
-    return measure(frames=2 if quick else 16, rounds=rounds, crop=case.side)
+    return measure(frames=2 if case.small else 16, rounds=rounds, crop=case.side)
+
+
+def cold_start(case: Case, folder: Path) -> dict[str, Steps]:
+    """The package as a user runs it, on a model folder with random weights and a picture."""
+    picture = folder / "picture.png"
+    write_picture(picture, case.side)
+    build(case).save_pretrained(folder / "model")
+    opened = f"model = fanet.Segmenter.from_pretrained({str(folder / 'model')!r})"
+    return {"fanet": ("import fanet", opened, f"model.predict({str(picture)!r})")}
 
 
 def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, ...]) -> dict[str, float]:

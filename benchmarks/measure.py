@@ -1,40 +1,41 @@
-"""How things are measured: interleaved wall-clock time, multiply-adds, and memory in a process of its own."""
+"""How things are measured: interleaved wall-clock time, multiply-adds, parameters, and the memory of this process."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import Case
-
 ROOT = Path(__file__).resolve().parents[1]
+Runner = Callable[[], object]
 
 
 def interleaved(
-    runners: Mapping[Case, Callable[[], object]], rounds: int, warmups: int, device: torch.device
-) -> dict[Case, list[float]]:
-    """Seconds of each call: each round calls each runner once, in order; the first `warmups` do not count."""
-    seconds: dict[Case, list[float]] = {case: [] for case in runners}
-    for number in range(warmups + rounds):
-        for case, runner in runners.items():
-            elapsed = timed(runner, device)
-            if number >= warmups:
-                seconds[case].append(elapsed)
+    runners: Mapping[Any, Runner], rounds: int, device: torch.device | None = None
+) -> dict[Any, list[float]]:
+    """Seconds of each call: each round calls each runner once, in order."""
+    seconds: dict[Any, list[float]] = {key: [] for key in runners}
+    for _ in range(rounds):
+        for key, runner in runners.items():
+            seconds[key].append(timed(runner, device))
     return seconds
 
 
-def timed(runner: Callable[[], object], device: torch.device) -> float:
+def timed(runner: Runner, device: torch.device | None = None) -> float:
     _wait(device)
     began = time.perf_counter()
     runner()
@@ -42,18 +43,23 @@ def timed(runner: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
+def _wait(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def gmac(network: nn.Module, side: int) -> float:
-    """Multiply-adds in 1e9 of one (1, 3, side, side) image in eval mode: convolutions and matrix products, as
-    torch.utils.flop_counter sees them, halved. Norms, activations and resizes are not counted.
+def noise(batch: int, side: int) -> Tensor:
+    """Normalised pictures of nothing (batch, 3, side, side), always the same."""
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(2))
+
+
+def gmac(runner: Runner) -> float:
+    """Multiply-adds of a call in 1e9: convolutions and matrix products, as torch.utils.flop_counter sees them,
+    halved. Norms, activations and resizes are not counted.
     """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network.eval()(torch.zeros(1, 3, side, side))
+        runner()
     return counter.get_total_flops() / 2e9
 
 
@@ -61,21 +67,64 @@ def parameters(network: nn.Module) -> int:
     return sum(value.numel() for value in network.parameters())
 
 
-def memory_in_child(case: Case, device: torch.device, threads: int) -> dict[str, Any]:
-    """The figures that `benchmarks.child` prints for this case, from a fresh process.
+class Peak:
+    """Memory that is taken after this was made, at its peak, in bytes.
+
+    CPU: the resident set's high-water mark over its level (Linux restarts the mark here; elsewhere it is that of the
+    whole life of the process). GPU: torch's allocator.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        gc.collect()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self.baseline = torch.cuda.memory_allocated()
+        else:
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+            self.baseline = psutil.Process().memory_info().rss
+
+    def figures(self) -> dict[str, int]:
+        """`bytes` taken at the peak, over `baseline_bytes`; together `peak_bytes`."""
+        peak = torch.cuda.max_memory_allocated() if self.cuda else _peak_resident()
+        taken = max(0, peak - self.baseline)
+        return {"bytes": taken, "baseline_bytes": self.baseline, "peak_bytes": self.baseline + taken}
+
+
+def _peak_resident() -> int:
+    """VmHWM on Linux, elsewhere what getrusage says."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def in_child(arguments: Sequence[str], threads: int) -> Any:
+    """What `python ARGUMENTS` prints as its last line of JSON, in a fresh process at the root of the tree.
 
     Raises:
         RuntimeError: the child failed; its last line of error is in the message.
     """
-    request = json.dumps({"case": asdict(case), "device": device.type, "threads": threads})
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", request], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
     if child.returncode != 0:
         reason = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise RuntimeError(f"the child process failed: {reason[-1]}")
-    return json.loads(child.stdout.splitlines()[-1])
+        errors = [line for line in reason if "Error" in line and "torch.distributed" not in line]
+        raise RuntimeError(f"the child process failed: {(errors or reason)[-1]}")
+    return json.loads(child.stdout.strip().splitlines()[-1])
 
 
-def summary(values: list[float]) -> dict[str, float]:
+def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}

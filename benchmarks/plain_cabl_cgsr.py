@@ -232,16 +232,21 @@ def _one(
         resized = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
         for mirrored in (False, True):
             output = network(resized.flip(-1) if mirrored else resized)
-            conv_map, trans_map = _scaled(output.conv_map.float()), _scaled(output.trans_map.float())
+            conv_map, trans_map = _scaled(_full(output.conv_map)), _scaled(_full(output.trans_map))
             union = torch.maximum(conv_map, trans_map)
-            attention = torch.stack(output.attention).float().mean(dim=2).sum(dim=0)[:, 1:, 1:]
+            attention = _full(torch.stack(output.attention)).mean(dim=2).sum(dim=0)[:, 1:, 1:]
             coupled = (attention @ union.reshape(1, -1, 1)).reshape(union.shape)
             coupled = coupled.flip(-1) if mirrored else coupled
             maps.append(F.interpolate(coupled, size=size, mode="bilinear", align_corners=False)[:, 0])
-            scores.append((output.logits_conv.sigmoid() + output.logits_trans.sigmoid()).float() / 2)
+            scores.append(_full(output.logits_conv.sigmoid() + output.logits_trans.sigmoid()) / 2)
     return torch.stack(scores).mean(), torch.stack(maps).mean(dim=0)
 
 
 def _scaled(maps: Tensor) -> Tensor:
     low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
     return (maps - low) / (high - low).clamp(min=1e-5)
+
+
+def _full(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,99 +1,56 @@
-"""What a run becomes: one JSON file with everything, and a Markdown page of tables."""
+"""The Markdown page of one package."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import platform
-import subprocess
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import psutil
-import torch
+from benchmarks.cases import Case
+from benchmarks.growth import IDEAL
+from benchmarks.published import beside
+from benchmarks.start import STAGES
 
-from benchmarks.cases import PACKAGES, Case
-from benchmarks.measure import ROOT
-
-LIBRARIES = (
-    "fanet",
-    "plvl",
-    "cabl-cgsr",
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "segment-anything",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-    "datasets",
-)
 PROTOCOL = (
-    "Networks of a group run interleaved in one process (A B A B ...); figures are medians, with smallest "
-    "and largest round. The first two calls are not counted; a compiled network's very first one is given "
-    "apart, as compile time on an empty compiler cache.",
-    "Inference: eval mode, no gradients, normalised noise in the network's own memory layout. `plain` is "
-    "contiguous NCHW, and so are the bare peers on the CPU, as timm builds them; FANet, and every segmentor "
-    "but `plain`, is channels-last, as the package runs it. The segmentor answers logits at stride 4.",
-    "Training: forward, loss, backward, AdamW step, as the recipe `zerowaste_f` trains. The bare backbone's "
-    "loss is the sum over its four maps of the mean square.",
-    "GMAC: 1e9 multiply-adds of convolutions and matrix products (torch.utils.flop_counter / 2), one image.",
-    "Memory: a fresh process per network; peak over three training steps minus the level after network and "
-    "optimizer were built (CPU: resident set; GPU: torch's allocator).",
+    "Networks of a group run interleaved in one process (A B A B ...); figures are medians, with smallest and largest "
+    "round. A group has 3 to 7 rounds, as many as take 30 seconds. The first two calls are not counted (where a round "
+    "takes 10 seconds, and where things grow, the first); a compiled network's very first one is given apart, as "
+    "compile time on an empty compiler cache.",
+    "GMAC: 1e9 multiply-adds of convolutions and matrix products, attention included (torch.utils.flop_counter / 2), "
+    "of one picture.",
+    "Memory: a fresh process per network; peak over three training steps minus the level after network and optimizer "
+    "were built (CPU: resident set; GPU: torch's allocator).",
     "Ratio to plain: time of `plain` eager over the row's time, of the same rounds; above 1 is faster.",
-    "Loader: one process, one thread; the PNG frames lie in the operating system's file cache. The first "
-    "epoch fills fanet's cache of decoded frames. fanet's rate includes flip, colour distortion, class-aware "
-    "crop and normalisation; PIL's does not.",
+    "Growth: from small to large, 2 rounds or as many as take 10 seconds; `over ideal` is time per size, for sides "
+    "per pixel, over that of the smallest size. Memory is the peak of the first call over the level before. Sizes "
+    "whose time or memory would pass a limit by the slope so far are skipped, and listed.",
+    "Processes: DistributedDataParallel on gloo, one thread each, the same batch on each; one launch after the other.",
+    "Export: `torch.export` of the contiguous network; its program beside the eager network, interleaved.",
+    "Cold start: from the import to the first answer in a fresh process, files in the system's cache.",
 )
-
-
-def protocol(package: str) -> tuple[str, ...]:
-    """How the cases of a package are measured."""
-    return getattr(importlib.import_module(PACKAGES[package]), "PROTOCOL", PROTOCOL)
-
-
-def environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """Machine, versions and commit."""
-    machine = {
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=False),
-        "threads_used": threads,
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-    }
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed as a distribution"
-    return {
-        "machine": machine,
-        "versions": versions,
-        "commit": _commit(),
-    }
+HEADS = {"loader": "samples per second and core", "memory": "peak of the step (MB)"}
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The page of one package."""
     machine, versions = record["machine"], record["versions"]
     lines = [
         f"# Benchmarks of {record['package']}",
         "",
-        f"`{record['command']}`, {record['started']}, {record['seconds'] / 60:.1f} minutes.",
+        f"`{record['command']}`, {record['started']}, {record['seconds'] / 60:.1f} minutes"
+        f"{'' if record['complete'] else ', interrupted'}; load of the machine {record['load']} before.",
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads_used']} threads; "
         f"device {machine['device']}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f"; commit {record['commit'] or 'unknown'}.",
         "",
     ]
-    lines += _targets(record) + _networks(record) + _groups(record)
-    lines += ["## Not measured", "", *(f"- {m['what']}: {m['reason']}" for m in record["missing"])]
-    lines += [] if record["missing"] else ["Nothing was left out of the list of cases."]
-    lines += ["", "## Protocol", "", *(f"- {sentence}" for sentence in record["protocol"]), ""]
+    lines += _targets(record) + _networks(record) + _published(record) + _groups(record) + _growth(record)
+    for title, key, none in (
+        ("Not measured", "missing", "Nothing was left out of the list of cases."),
+        ("Skipped", "skipped", "No size was too large."),
+    ):
+        entries = [f"- {entry['what']}: {entry['reason']}" for entry in record[key]]
+        lines += [f"## {title}", "", *(entries or [none]), ""]
+    lines += ["## Protocol", "", *(f"- {sentence}" for sentence in record["protocol"]), ""]
     return "\n".join(lines)
 
 
@@ -112,87 +69,158 @@ def _targets(record: dict[str, Any]) -> list[str]:
     return ["## Targets", "", *_table(("target", "bound", "measured", "verdict"), rows), ""]
 
 
+def network_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Network, what it is, part, parameters in millions, GMAC by side."""
+    rows = []
+    for name, parts in record["networks"].items():
+        for part, figures in parts.items():
+            if part != "title":
+                gmacs = {int(k.removeprefix("gmac@")): v for k, v in figures.items() if k.startswith("gmac@")}
+                sizes = ", ".join(f"{value:.2f} at {side}" for side, value in sorted(gmacs.items()))
+                rows.append((name, parts["title"], part, f"{figures['parameters'] / 1e6:.2f}", sizes))
+    return rows
+
+
 def _networks(record: dict[str, Any]) -> list[str]:
     if not record["networks"]:
         return []
-    rows = []
-    for name, figures in record["networks"].items():
-        for part in figures:
-            if part != "title":
-                gmacs = {
-                    k.removeprefix("gmac@"): v for k, v in figures[part].items() if k.startswith("gmac@")
-                }
-                sizes = ", ".join(f"{value:.2f} at {side}" for side, value in gmacs.items())
-                rows.append((name, figures["title"], part, f"{figures[part]['parameters'] / 1e6:.2f}", sizes))
-    worst = max(record["equality"].values(), default=float("nan"))
     head = ("network", "what", "part", "parameters (M)", "GMAC")
-    same = f"`{record['package']}` and `plain` carry the same weights; their answers differ by {worst:.1e} at most."
-    return ["## Networks", "", *_table(head, rows), "", same, ""]
+    return ["## Networks", "", *_table(head, network_rows(record)), "", same_function(record), ""]
+
+
+def same_function(record: dict[str, Any]) -> str:
+    if not record["equality"]:
+        return "`plain` was not built, so that no answers were compared."
+    worst = max(record["equality"].values())
+    return f"`{record['package']}` and `plain` carry the same weights; their answers differ by {worst:.1e} at most."
+
+
+def _published(record: dict[str, Any]) -> list[str]:
+    rows = [
+        (
+            entry["published"].what,
+            f"{entry['published'].value:g} {entry['published'].unit}",
+            entry["published"].where,
+            "not measured" if entry["measured"] is None else f"{entry['measured']:.2f}",
+            "" if entry["ratio"] is None else f"{entry['ratio']:.3f}",
+            entry["published"].remark,
+        )
+        for entry in beside(record)
+    ]
+    head = ("figure", "published", "where", "measured here", "ratio", "remark")
+    return ["## Beside the papers' figures", "", *_table(head, rows), ""]
+
+
+def groups(record: dict[str, Any]) -> dict[Case, list[dict[str, Any]]]:
+    """Results by group, without growth."""
+    found: dict[Case, list[dict[str, Any]]] = {}
+    for result in record["results"]:
+        case = Case(**result["case"])
+        if case.mode != "growth":
+            found.setdefault(case.group, []).append(result)
+    return found
 
 
 def _groups(record: dict[str, Any]) -> list[str]:
-    groups: dict[Case, list[dict[str, Any]]] = {}
-    for result in record["results"]:
-        groups.setdefault(Case(**result["case"]).group, []).append(result)
     lines = []
-    for group, results in groups.items():
-        lines += [f"## {str(group).partition(': ')[2].capitalize()}", ""]
-        lines += [*_table(*_rows(group, results, record["networks"])), ""]
+    for group, results in groups(record).items():
+        lines += [f"## {heading(group)}", "", *_table(*rows_of(group, results, record["networks"])), ""]
     return lines
 
 
-def _rows(
-    group: Case, results: list[dict[str, Any]], networks: dict[str, Any]
+def heading(group: Case) -> str:
+    text = str(group).partition(": ")[2]
+    return text[:1].upper() + text[1:]
+
+
+def rows_of(
+    group: Case, results: Sequence[dict[str, Any]], networks: dict[str, Any]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    head: tuple[str, ...]
+    """Head and rows of one group's table."""
     if group.mode == "loader":
-        head = ("pipeline", "crops per second", "min", "max")
+        head = ("pipeline", HEADS["loader"], "min", "max")
         return head, [(r["variant"], *(f"{r[k]:.1f}" for k in ("median", "min", "max"))) for r in results]
-    plain = next((r["median"] for r in results if Case(**r["case"]).variant == "plain"), float("nan"))
-    if group.mode == "memory":
-        head = ("network", "peak of the step (MB)", "whole process or device (MB)", "over plain")
+    if group.mode == "start":
+        head = ("program", "seconds", "min", "max", *STAGES)
+        stages = [tuple(f"{r['stages'][stage]:.2f}" for stage in STAGES) for r in results]
+        figures = [tuple(f"{r[k]:.2f}" for k in ("median", "min", "max")) for r in results]
+        return head, [(r["variant"], *a, *b) for r, a, b in zip(results, figures, stages, strict=True)]
+    if group.mode == "export":
+        head = ("program", "ms per image", "min", "max", "export (s)")
         return head, [
             (
-                r["case"]["network"],
-                f"{r['median'] / 1e6:.0f}",
-                f"{r['peak_bytes'] / 1e6:.0f}",
-                f"{r['median'] / plain:.2f}",
+                r["variant"],
+                *_per_image(group, r),
+                f"{r['export_seconds']:.1f}" if "export_seconds" in r else "",
             )
             for r in results
+        ]
+    plain = next((r["median"] for r in results if r["variant"] == "plain"), float("nan"))
+    if group.mode == "memory":
+        head = ("network", HEADS["memory"], "whole process or device (MB)", "over plain")
+        sizes = [(f"{r['median'] / 1e6:.0f}", f"{r['peak_bytes'] / 1e6:.0f}") for r in results]
+        return head, [
+            (r["variant"], *s, f"{r['median'] / plain:.2f}") for r, s in zip(results, sizes, strict=True)
         ]
     columns = ["network", "ms per image", "min", "max", "images per second", "ratio to plain"]
     columns += ["ms per GMAC", "compile (s)"] if group.mode == "inference" else ["compile (s)"]
     rows = []
     for r in results:
         case, per_image = Case(**r["case"]), r["median"] / group.batch * 1e3
-        row = [case.variant, *(f"{r[k] / group.batch * 1e3:.1f}" for k in ("median", "min", "max"))]
-        row += [f"{1e3 / per_image:.2f}", f"{plain / r['median']:.2f}"]
+        row = [case.variant, *_per_image(group, r), f"{1e3 / per_image:.2f}", f"{plain / r['median']:.2f}"]
         if group.mode == "inference":
             row.append(f"{per_image / networks[case.network][case.part][f'gmac@{case.side}']:.2f}")
         rows.append((*row, f"{r['compile_seconds']:.0f}" if "compile_seconds" in r else ""))
-    return tuple(columns), rows
+    return tuple(columns), [tuple("" if cell == "nan" else cell for cell in row) for row in rows]
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _per_image(group: Case, result: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{result[key] / group.batch * 1e3:.1f}" for key in ("median", "min", "max"))
+
+
+def courses(record: dict[str, Any]) -> dict[Case, dict[str, list[dict[str, Any]]]]:
+    """What grows -> network -> its results from small to large. The key is a case of the smallest size."""
+    found: dict[tuple[str, str], tuple[Case, dict[str, list[dict[str, Any]]]]] = {}
+    for result in record["results"]:
+        case = Case(**result["case"])
+        if case.mode == "growth":
+            _, networks = found.setdefault((case.part, case.axis), (case.group, {}))
+            networks.setdefault(case.network, []).append(result)
+    return dict(found.values())
+
+
+def _growth(record: dict[str, Any]) -> list[str]:
+    lines = []
+    for start, networks in courses(record).items():
+        head = (start.axis, "network", "ms", "min", "max", "over ideal", "peak (MB)")
+        rows = []
+        for name, results in networks.items():
+            for result, over in zip(results, over_ideal(results), strict=True):
+                size = str(Case(**result["case"]).size)
+                figures = (f"{result[key] * 1e3:.1f}" for key in ("median", "min", "max"))
+                taken = f"{result['bytes'] / 1e6:.0f}" if "bytes" in result else ""
+                rows.append((size, name, *figures, f"{over:.2f}", taken))
+        lines += [f"## {growth_heading(start)}", "", *_table(head, rows), ""]
+    return lines
+
+
+def growth_heading(start: Case) -> str:
+    kind = "training step" if start.axis == "processes" else "inference"
+    fixed = {"side": f"batch {start.batch}", "batch": f"{start.side}x{start.side}"}
+    return f"{start.part.capitalize()}, {kind} by {start.axis}, " + fixed.get(
+        start.axis, f"{start.side}x{start.side}, batch {start.batch}"
+    )
+
+
+def over_ideal(results: Iterable[dict[str, Any]]) -> list[float]:
+    """Time per size^ideal, over that of the first result."""
+    per_size = []
+    for result in results:
+        case = Case(**result["case"])
+        per_size.append(result["median"] / case.size ** IDEAL[case.axis])
+    return [value / per_size[0] for value in per_size]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ("---",) * len(head), *rows]
     return ["| " + " | ".join(row) + " |" for row in cells]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Commit of the tree, with `+changes` where it has any; None outside git."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+changes" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,18 @@ VIT_B = SamShape(
     iou_depth=3,
     iou_dim=256,
 )
+SMALL = replace(
+    VIT_B,
+    embed_dim=32,
+    depth=2,
+    num_heads=2,
+    mlp_dim=64,
+    global_blocks=(1,),
+    out_chans=32,
+    decoder_mlp_dim=32,
+    iou_dim=32,
+)
+"""What `Case.small` builds."""
 BOX, POINTS = (0.2, 0.3, 0.6, 0.7), ((0.4, 0.5), (0.9, 0.1))
 """As shares of the picture's side; the second point is negative."""
 PROMPTS = {
@@ -50,34 +62,35 @@ PROMPTS = {
 class Shared(nn.Module):
     """Normalised noise (1, 3, S, S) as a picture -> the mask (1, S, S) of each prompt, on one embedding."""
 
-    def __init__(self, segmenter: TransformersSam, prompts: Sequence[str]) -> None:
+    def __init__(self, segmenter: TransformersSam, *, prompted: bool) -> None:
         super().__init__()
-        self.segmenter, self.prompts = segmenter, prompts
+        self.segmenter, self.prompted = segmenter, prompted
         self.network = segmenter.network
 
-    def forward(self, images: Tensor) -> list[np.ndarray]:
+    def forward(self, images: Tensor, count: int) -> list[np.ndarray]:
         picture = _picture(images)
         self.segmenter.set_images([])  # else it remembers the picture of the last call
         self.segmenter.set_image(picture)
-        asked = [_prompt(name, len(picture)) for name in self.prompts]
+        asked = [_prompt(name, len(picture)) for name in _names(count if self.prompted else 0)]
         return [self.segmenter.predict(box, points, labels).masks for box, points, labels in asked]
 
 
 class Calls(nn.Module):
     """The same by `segment_anything.SamPredictor`, which sees the picture anew for each prompt."""
 
-    def __init__(self, network: nn.Module, prompts: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, *, prompted: bool) -> None:
         super().__init__()
         from segment_anything import SamPredictor
 
-        self.network, self.prompts = network, prompts
+        self.network, self.prompted = network, prompted
         self.predictor = SamPredictor(network)
 
-    def forward(self, images: Tensor) -> list[np.ndarray]:
+    def forward(self, images: Tensor, count: int) -> list[np.ndarray]:
         picture = _picture(images)
-        if not self.prompts:
+        if not self.prompted:
             self.predictor.set_image(picture)
-        return [self._ask(picture, *_prompt(name, len(picture))) for name in self.prompts]
+            return []
+        return [self._ask(picture, *_prompt(name, len(picture))) for name in _names(count)]
 
     def _ask(self, picture: np.ndarray, box: Any, points: Any, labels: Any) -> np.ndarray:
         self.predictor.set_image(picture)
@@ -92,16 +105,21 @@ def build_prompter(case: Case) -> nn.Module:
     Raises:
         UserError: `segment-anything` or transformers is not installed.
     """
-    shape = replace(VIT_B, image_size=case.side, window_size=min(VIT_B.window_size, case.side // 32))
+    size = SMALL if case.small else VIT_B
+    shape = replace(size, image_size=case.side, window_size=min(size.window_size, case.side // 32))
     network = build_meta(shape).eval()
-    prompts = () if case.part == "embedding" else tuple(PROMPTS)
+    prompted = case.part != "embedding"
     if case.network == "sam calls":
-        return Calls(network, prompts)
+        return Calls(network, prompted=prompted)
     with tempfile.TemporaryDirectory() as folder:
         torch.save(network.state_dict(), Path(folder, "sam.pth"))
-        return Shared(
-            TransformersSam(convert_meta_checkpoint(Path(folder, "sam.pth"), Path(folder, "sam"))), prompts
-        )
+        converted = convert_meta_checkpoint(Path(folder, "sam.pth"), Path(folder, "sam"))
+        return Shared(TransformersSam(converted), prompted=prompted)
+
+
+def _names(count: int) -> list[str]:
+    """So many prompts: the kinds in turn."""
+    return list(islice(cycle(PROMPTS), count))
 
 
 def _picture(images: Tensor) -> np.ndarray:

@@ -4,92 +4,83 @@ from __future__ import annotations
 
 import gc
 import importlib
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks import measure
+from benchmarks import exported, growth, measure, memory, start
 from benchmarks.cases import PACKAGES, Case, groups_of
+from benchmarks.findings import Findings, Plan
+
+SLOW = 10.0
+"""Seconds of a round from which the second call of each network counts, not the third."""
+Done = Callable[[Case], None]
 
 
-@dataclass
-class Plan:
-    """How often things are repeated, and where."""
-
-    device: torch.device
-    threads: int
-    repeats: int
-    quick: bool = False
-    warmups: int = 1
-    """Unmeasured rounds after the first call."""
-
-    @property
-    def rounds(self) -> dict[str, int]:
-        """Measured rounds of each mode; long ones get fewer."""
-        fewer = max(2, self.repeats * 2 // 3)
-        return {"inference": self.repeats, "training": fewer, "memory": 1, "loader": fewer}
+class DifferentFunctionError(Exception):
+    """Speed of another function is not worth measuring."""
 
 
-@dataclass
-class Findings:
-    """Everything a run of one package found; becomes the JSON file."""
+def run(
+    package: str,
+    cases: list[Case],
+    plan: Plan,
+    findings: Findings | None = None,
+    save: Callable[[Findings], None] = lambda findings: None,
+) -> Findings:
+    """Measure the cases: part by part (so that networks are built once), and within a part group by group.
 
-    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    equality: dict[str, float] = field(default_factory=dict)
-    results: list[dict[str, Any]] = field(default_factory=list)
-    missing: list[dict[str, str]] = field(default_factory=list)
-
-    def add(self, case: Case, unit: str, values: list[float], **more: Any) -> None:
-        numbers = measure.summary(values)
-        self.results.append({"case": asdict(case), "unit": unit, **numbers, "repeats": values, **more})
-
-    def miss(self, what: str, reason: BaseException) -> None:
-        self.missing.append({"what": what, "reason": f"{type(reason).__name__}: {reason}".splitlines()[0]})
-        print(f"  not measured: {what} ({self.missing[-1]['reason']})", flush=True)
-
-
-def run(package: str, cases: list[Case], plan: Plan) -> Findings:
-    """Measure the cases, part by part (so that networks are built once), and within a part group by group.
+    Args:
+        findings: Of an earlier run: its finished groups are left out.
+        save: Called whenever a group is finished.
 
     Raises:
-        AssertionError: the package's network and the plain one are not the same function.
+        DifferentFunctionError: the package's network and the plain one do not answer the same.
     """
     torch.backends.cudnn.benchmark = True
     module = importlib.import_module(PACKAGES[package])
-    findings = Findings()
+    findings = findings or Findings()
+    cases = findings.rest(cases)
+
+    def done(group: Case) -> None:
+        findings.finish(group)
+        save(findings)
+
     timed = [case for case in cases if case.mode in ("inference", "training")]
     for part in dict.fromkeys(case.part for case in timed):
-        own = [case for case in timed if case.part == part]
-        networks = _build(module, own, findings)
-        _count(module, part, networks, own, findings)
-        for network in networks.values():
-            network.to(plan.device)
-        for group, members in groups_of(own).items():
-            _progress(group)
-            present = [case for case in members if case.network in networks]
-            if present:
-                _time_group(present, networks, module, plan, findings)
-        del networks
+        _time_part([case for case in timed if case.part == part], module, plan, findings, done)
         gc.collect()
-    for case in cases:
-        if case.mode == "memory":
-            _progress(case.group, case.network)
+    for group, members in groups_of(
+        [case for case in cases if case.mode not in ("inference", "training", "growth")]
+    ).items():
+        for case in members:
+            _progress(case, case.network)
             try:
-                figures = measure.memory_in_child(case, plan.device, plan.threads)
-                findings.add(case, "bytes", [figures.pop("bytes")], **figures)
-            except RuntimeError as error:
+                SINGLE[case.mode](case, module, plan, findings)
+            except Exception as error:  # one kind of figure less: the others still count
                 findings.miss(f"{case}, {case.network}", error)
-        elif case.mode == "loader":
-            _progress(case)
-            figures = module.measure_loader(case, plan.rounds["loader"], plan.quick)
-            for name, rates in figures.pop("rates").items():
-                findings.add(case, "samples per second", rates, variant=name, **figures)
+            gc.collect()
+        done(group)
+    _grow([case for case in cases if case.mode == "growth"], module, plan, findings, done)
     return findings
+
+
+def _time_part(cases: list[Case], module: ModuleType, plan: Plan, findings: Findings, done: Done) -> None:
+    networks = _build(module, cases, findings)
+    _count(module, networks, cases, findings)
+    for network in networks.values():
+        network.to(plan.device)
+    for group, members in groups_of(cases).items():
+        _progress(group)
+        present = [case for case in members if case.network in networks]
+        _time_group(present, networks, module, plan, findings)
+        done(group)
 
 
 def _build(module: ModuleType, cases: list[Case], findings: Findings) -> dict[str, nn.Module]:
@@ -104,27 +95,33 @@ def _build(module: ModuleType, cases: list[Case], findings: Findings) -> dict[st
     return networks
 
 
-def _count(
-    module: ModuleType, part: str, networks: dict[str, nn.Module], cases: list[Case], findings: Findings
-) -> None:
-    """Equality first, then parameters and multiply-adds, all on the CPU."""
-    sides = tuple(dict.fromkeys(case.side for case in cases))
+def _count(module: ModuleType, networks: dict[str, nn.Module], cases: list[Case], findings: Findings) -> None:
+    """Equality first, then parameters and multiply-adds of one picture, all on the CPU."""
+    part, sides = cases[0].part, {case.side: case for case in cases}
     if set(module.REQUIRED) <= set(networks):
-        found = module.check_equality(networks, part, (*sides, 97))
+        try:
+            found = module.check_equality(networks, part, (*sides, 97))
+        except AssertionError as error:
+            raise DifferentFunctionError(str(error)) from error
         findings.equality |= found
         print(f"{part}: same function, largest relative difference {max(found.values()):.1e}", flush=True)
     for name, network in networks.items():
-        figures: dict[str, float] = {f"gmac@{side}": measure.gmac(network, side) for side in sides}
-        figures["parameters"] = measure.parameters(network)
-        findings.networks.setdefault(name, {"title": module.NETWORKS[name]})[part] = figures
+        figures: dict[str, float] = {"parameters": measure.parameters(network)}
+        for side in {case.side for case in cases if case.network == name}:
+            case = Case(cases[0].package, name, part, "inference", side, count=sides[side].count)
+            figures[f"gmac@{side}"] = measure.gmac(module.inference(network, case, torch.device("cpu")))
+        if name == module.REQUIRED[0] and hasattr(module, "paper_gmac") and part == "network":
+            figures["paper_gmac"] = module.paper_gmac(network)
+        own = findings.networks.setdefault(name, {"title": module.NETWORKS[name]})
+        own[part] = {**own.get(part, {}), **figures}
 
 
 def _time_group(
     cases: list[Case], networks: dict[str, nn.Module], module: ModuleType, plan: Plan, findings: Findings
 ) -> None:
     torch.compiler.reset()
-    runners: dict[Case, Callable[[], object]] = {}
-    compile_seconds: dict[Case, float] = {}
+    runners: dict[Case, measure.Runner] = {}
+    firsts: dict[Case, float] = {}
     for case in cases:
         network: Any = networks[case.network]
         if case.compiled:
@@ -132,17 +129,56 @@ def _time_group(
         make = module.inference if case.mode == "inference" else module.training_step
         runner = make(network, case, plan.device)
         try:
-            first = measure.timed(runner, plan.device)
+            firsts[case] = measure.timed(runner, plan.device)
         except Exception as error:  # no C++ compiler, out of memory: the other networks still count
             findings.miss(f"{case}, {case.variant}", error)
             continue
         runners[case] = runner
-        if case.compiled:
-            compile_seconds[case] = first
-    seconds = measure.interleaved(runners, plan.rounds[cases[0].mode], plan.warmups, plan.device)
-    for case, values in seconds.items():
-        more = {"compile_seconds": compile_seconds[case]} if case.compiled else {}
+    round_seconds = sum(seconds for case, seconds in firsts.items() if not case.compiled)
+    if round_seconds < SLOW:
+        round_seconds = sum(measure.timed(runner, plan.device) for runner in runners.values())
+    for case, values in measure.interleaved(runners, plan.rounds(round_seconds), plan.device).items():
+        more = {"compile_seconds": firsts[case]} if case.compiled else {}
         findings.add(case, "seconds", values, **more)
+
+
+def _grow(cases: list[Case], module: ModuleType, plan: Plan, findings: Findings, done: Done) -> None:
+    for part in dict.fromkeys(case.part for case in cases if case.axis != "processes"):
+        own = [case for case in cases if case.part == part and case.axis != "processes"]
+        networks = {name: network.to(plan.device) for name, network in _build(module, own, findings).items()}
+        for axis in dict.fromkeys(case.axis for case in own):
+            along = [case for case in own if case.axis == axis]
+            _progress(along[0].group)
+            growth.run(along, networks, module, plan, findings, done)
+        del networks
+        gc.collect()
+    for case in (case for case in cases if case.axis == "processes"):
+        _progress(case.group)
+        growth.run_processes(case, plan, findings)
+        done(case.group)
+
+
+def _memory(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
+    figures = memory.ask(case, plan.device, plan.threads)
+    findings.add(case, "bytes", [figures.pop("bytes")], **figures)
+
+
+def _loader(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
+    figures = module.measure_loader(case, 2 if plan.quick else min(4, plan.repeats))
+    for name, rates in figures.pop("rates").items():
+        findings.add(case, "samples per second", rates, variant=name, **figures)
+
+
+def _start(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        programs = {"torch alone": start.FLOOR, **module.cold_start(case, Path(folder))}
+        rounds = 1 if plan.quick else min(3, plan.repeats)
+        for name, found in start.measure_starts(programs, rounds, plan.threads).items():
+            findings.add(case, "seconds", found["seconds"], variant=name, stages=found["stages"])
+
+
+SINGLE = {"memory": _memory, "loader": _loader, "export": exported.run, "start": _start}
+"""Modes whose cases are measured one by one."""
 
 
 def _progress(case: Case, network: str = "") -> None:

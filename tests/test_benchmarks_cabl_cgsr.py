@@ -12,30 +12,13 @@ import torch
 pytest.importorskip("cabl_cgsr")
 pytest.importorskip("psutil")
 
-from benchmarks import cabl_cgsr_networks, report, sam_prompts, suite, targets
-from benchmarks.cabl_cgsr_networks import build, check_equality, training_step
-from benchmarks.cases import Case, cases_of
-from cabl_cgsr.config import ModelConfig
+from benchmarks import machine, page, report, suite, targets
+from benchmarks.cabl_cgsr_networks import build, check_equality, inference, training_step
+from benchmarks.cases import Case, cases_of, groups_of
+from benchmarks.findings import Plan
 
-TINY = ModelConfig(backbone="test_conformer", drop_path_rate=0.0)
-TINY_SAM = replace(
-    sam_prompts.VIT_B,
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    mlp_dim=64,
-    global_blocks=(1,),
-    out_chans=32,
-    decoder_mlp_dim=32,
-    iou_dim=32,
-)
-STEP = Case("cabl-cgsr", "cabl-cgsr", "classifier", "training", 64, 2)
-
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cabl_cgsr_networks, "ModelConfig", lambda: TINY)
-    monkeypatch.setattr(sam_prompts, "VIT_B", TINY_SAM)
+CPU = torch.device("cpu")
+STEP = Case("cabl-cgsr", "cabl-cgsr", "classifier", "training", 64, 2, small=True)
 
 
 def pair(part: str = "classifier") -> dict[str, torch.nn.Module]:
@@ -68,7 +51,7 @@ def test_a_training_step_has_the_same_gradients() -> None:
 
 
 def test_the_first_losses_are_the_same() -> None:
-    losses = [training_step(network, STEP, torch.device("cpu"))() for network in pair().values()]
+    losses = [training_step(network, STEP, CPU)() for network in pair().values()]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -77,31 +60,57 @@ def test_prompts_have_the_same_masks() -> None:
     pytest.importorskip("transformers")
     answers = []
     for name in ("sam", "sam calls"):
-        case = Case("cabl-cgsr", name, "four prompts", "inference", 64, 1)
-        answers.append(build(case)(cabl_cgsr_networks._images(1, 64)))
-    assert len(answers[0]) == len(answers[1]) == 4
+        case = Case("cabl-cgsr", name, "prompts", "inference", 64, count=6, small=True)
+        found: Any = inference(build(case), case, CPU)()
+        answers.append(found)
+    assert len(answers[0]) == len(answers[1]) == 6
     for ours, theirs in zip(*answers, strict=True):
         assert ours.shape == theirs.shape == (1, 64, 64)
         assert (ours != theirs).mean() < 0.01
     assert any(mask.any() and not mask.all() for mask in answers[0])
 
 
-def test_the_cases_run_and_become_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_kinds_of_cases_run_without_the_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loader, export, cold start, two processes: each once, small; SAM is missing, and said so."""
     monkeypatch.setitem(sys.modules, "segment_anything.modeling", None)
     monkeypatch.setitem(sys.modules, "segment_anything", None)
-    plan = suite.Plan(torch.device("cpu"), 1, 2, quick=True)
-    findings = asdict(suite.run("cabl-cgsr", cases_of("cabl-cgsr", quick=True), plan))
-    assert {missing["what"].partition(",")[0] for missing in findings["missing"]} == {"sam", "sam calls"}
-    assert all("not installed" in missing["reason"] for missing in findings["missing"])
-    parts = {(r["case"]["part"], r["case"]["mode"], r["case"]["network"]) for r in findings["results"]}
-    assert ("three scales", "inference", "plain") in parts
-    assert ("classifier", "training", "cabl-cgsr") in parts
-    record = {"package": "cabl-cgsr", "command": "x", "started": "now", "seconds": 1.0, "targets": []}
-    page = report.markdown(
-        {**record, **findings, **report.environment(plan.device, 1), "protocol": report.protocol("cabl-cgsr")}
+    cases = [case for case in cases_of("cabl-cgsr", quick=True) if case.mode != "memory"]
+    cases = [case for case in cases if case.axis != "processes" or case.count == 2]
+    saved = []
+    found = suite.run(
+        "cabl-cgsr",
+        cases,
+        Plan(CPU, 1, quick=True),
+        save=lambda findings: saved.append(len(findings.finished)),
     )
-    assert "`cabl-cgsr` and `plain` carry the same weights" in page
-    assert "## Not measured\n\n- sam, four prompts: UserError" in page
+    assert saved == list(range(1, len(groups_of(cases)) + 1))
+    assert found.rest(cases) == []
+    assert {missing["what"].partition(",")[0] for missing in found.missing} == {"sam", "sam calls"}
+    assert all("not installed" in missing["reason"] for missing in found.missing)
+    parts = {(r["case"]["part"], r["case"]["mode"], r["variant"]) for r in found.results}
+    assert {
+        ("three scales", "inference", "plain"),
+        ("classifier", "training", "cabl-cgsr"),
+        ("classifier", "export", "exported"),
+        ("samples", "loader", "plain PIL"),
+        ("three scales", "start", "torch alone"),
+    } < parts
+    assert found.skipped or [
+        r["case"]["count"] for r in found.results if r["case"]["axis"] == "processes"
+    ] == [2]
+    meta = {
+        "package": "cabl-cgsr",
+        "command": "x",
+        "started": "now",
+        "seconds": 1.0,
+        "targets": [],
+        "quick": True,
+    }
+    meta |= {"complete": True, "load": 0.0, "protocol": report.PROTOCOL, **machine.environment(CPU, 1)}
+    text = report.markdown({**meta, **asdict(found)})
+    assert "`cabl-cgsr` and `plain` carry the same weights" in text
+    assert "## Not measured\n\n- sam, prompts: UserError" in text
+    assert "ideal slope" in page.html([{**meta, **asdict(found)}])
 
 
 def test_targets_need_their_measurements() -> None:
@@ -110,6 +119,8 @@ def test_targets_need_their_measurements() -> None:
         {"case": asdict(case), "median": seconds[case.network], "repeats": [seconds[case.network]] * 3}
         for case in cases_of("cabl-cgsr")
         if case.side != 224
+        and case.network in seconds
+        and case.mode not in ("loader", "growth", "start", "export")
     ]
     judged = targets.judge("cabl-cgsr", {"results": results, "networks": {}})
     verdicts = [target["verdict"] for target in judged]
