@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from papers_shared.losses import cxcywh_to_xyxy
 from papers_shared.metrics import GroundingMetrics
+from papers_shared.packing import pack_linears
 from papers_shared.runs import Progress, make_accelerator
 from plvl.data import GroundingSamples, load_mask, open_split, quick_check
 from plvl.modeling.plvl import PLVL, TRAINING, PLVLOutput
@@ -161,7 +162,7 @@ def run(options: EvaluateOptions) -> int:
     """The verb `plvl evaluate`: print the table and write the JSON."""
     accelerator = make_accelerator(options.precision)
     data = options.data
-    model = PLVL.from_pretrained(options.model).to(accelerator.device)
+    model = pack_linears(PLVL.from_pretrained(options.model).to(accelerator.device))
     with accelerator.main_process_first():
         quick_check(data, (options.split,)).raise_if_broken(f"plvl data check {data.root}")
         rows = open_split(data, options.split)

@@ -22,6 +22,7 @@ from papers_shared.errors import UserError
 from papers_shared.heat import heat_map
 from papers_shared.images import load_image, side_by_side
 from papers_shared.losses import cxcywh_to_xyxy
+from papers_shared.packing import pack_linears
 from plvl.drawing import caption, draw_target, fit
 from plvl.modeling.plvl import PLVL, PLVLOutput
 from plvl.options import Device, Precision, PredictOptions
@@ -121,6 +122,7 @@ def predict(
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     picture = load_image(image, max_pixels=max_pixels)
+    pack_linears(model)
     text = text or TextFeatures(model, precision)
     groundings: list[Grounding] = []
     training = model.training

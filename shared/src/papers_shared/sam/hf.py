@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from papers_shared.checkpoints import load_official
 from papers_shared.errors import UserError
+from papers_shared.packing import pack_linears
 from papers_shared.sam.cache import EmbeddingCache
 from papers_shared.sam.network import SamNetwork
 from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SIZES, SamShape
@@ -74,7 +75,7 @@ class TransformersSam(SamNetwork):
                 module.eps = DECODER_EPS
         vision = network.config.vision_config
         size = SIZES.get(vision.hidden_size, f"vit-{vision.hidden_size}")
-        network.to(device).eval()
+        pack_linears(network.to(device).eval())
         super().__init__(
             network, int(vision.image_size), f"transformers SAM {size}", precision=precision, cache=cache
         )
