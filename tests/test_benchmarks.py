@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -120,8 +121,11 @@ def test_quick_run_from_the_command_line(
     arguments = ["plvl", "--quick", "--threads", str(threads), "--output", str(tmp_path)]
     assert command.main([*arguments, "--modes", "loader"]) == 0
     assert "samples, loader" in capsys.readouterr().out
-    assert command.main([*arguments, "--modes", "inference", "loader", "--resume"]) == 0
+    older = shutil.copy(tmp_path / "plvl-cpu-quick.json", tmp_path / "older.json")
+    more = [*arguments, "--modes", "inference", "loader", "--resume", "--compare", str(older)]
+    assert command.main(more) == 0
     said = capsys.readouterr().out
+    assert "2 figures compared, 2 within the spread of their rounds" in said
     assert "loader" not in said.partition("# Benchmarks of")[0]
     record = json.loads((tmp_path / "plvl-cpu-quick.json").read_text())
     assert record["complete"]
