@@ -21,10 +21,14 @@ def shard(network: nn.Module, units: Iterable[nn.Module], accelerator: Accelerat
     Args:
         units: Parts that are called as modules, once in a forward pass.
     """
+    from accelerate.utils import broadcast
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     accelerator.prepare_model(network, evaluation_mode=True)
+    broadcast(
+        list(network.state_dict().values())
+    )  # as data parallelism does: all start from the first's weights
     for parameter in network.parameters():
         parameter.data = parameter.data.contiguous()  # channels-last weights cannot be divided
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
