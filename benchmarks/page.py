@@ -89,7 +89,7 @@ def _targets(record: dict[str, Any]) -> str:
         verdict = f'<span class="{target["verdict"].replace(" ", "-")}">{target["verdict"]}</span>'
         rows.append((text(target["target"]), target["bound"], measured, verdict))
     head = ("target", "bound", "measured", "verdict")
-    return section("Targets", f'<div class="wide">{table(head, rows)}</div>') if rows else ""
+    return section("Targets", f'<div class="wide targets">{table(head, rows)}</div>') if rows else ""
 
 
 def _ratios(record: dict[str, Any]) -> str:
@@ -148,7 +148,9 @@ def _published(record: dict[str, Any]) -> str:
         rows.append((text(own.what), published, text(own.where), measured, ratio, text(own.remark)))
     head = ("figure", "published", "where", "measured here", "ratio", "remark")
     return (
-        section("Beside the papers' figures", f'<div class="wide">{table(head, rows)}</div>') if rows else ""
+        section("Beside the papers' figures", f'<div class="wide prose">{table(head, rows)}</div>')
+        if rows
+        else ""
     )
 
 

@@ -17,7 +17,8 @@ STYLE = """<style>
 .legend i.ideal { border-top: 2px dashed var(--soft); }
 .met { color: #2e8b57; font-weight: 600; } .missed { color: #c0392b; font-weight: 600; }
 .wide { overflow-x: auto; } .wide td, .wide th { white-space: normal; vertical-align: top; }
-.prose tr > :last-child { text-align: left; min-width: 22em; } .prose td:nth-child(2) { white-space: nowrap; }
+.prose tr > :last-child { text-align: left; min-width: 20em; }
+.wide td:nth-child(2), .targets td { white-space: nowrap; }
 figure h3 { margin: 0 0 .6em; }
 </style>"""
 
@@ -35,7 +36,7 @@ def growth(lines: Sequence[Line], exponent: float, across: str, unit: str, names
     Args:
         names: Of all lines of the page, in the order of their colours.
     """
-    width, height, left, bottom, pad = 420, 260, 54, 40, 12
+    width, height, left, bottom, pad, top = 420, 260, 54, 40, 18, 22
     sizes = sorted({point[0] for line in lines for point in line.points})
     first = lines[0].points[0]
     ideal = [(size, first[1] * (size / first[0]) ** exponent) for size in (sizes[0], sizes[-1])]
@@ -46,7 +47,7 @@ def growth(lines: Sequence[Line], exponent: float, across: str, unit: str, names
 
     def place(size: float, value: float) -> tuple[float, float]:
         x = left + (math.log(size) - start) / (end - start) * (width - left - pad)
-        return x, pad + (high - math.log10(value)) / (high - low) * (height - bottom - pad)
+        return x, top + (high - math.log10(value)) / (high - low) * (height - bottom - top)
 
     parts = []
     for tick in _ticks(10**low, 10**high):
@@ -59,7 +60,7 @@ def growth(lines: Sequence[Line], exponent: float, across: str, unit: str, names
     parts.append(
         f'<text x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">{text(across)}</text>'
     )
-    parts.append(f'<text x="4" y="{pad}">{text(unit)}</text>')
+    parts.append(f'<text x="4" y="12">{text(unit)}</text>')
     parts.append(f'<polyline class="ideal" points="{_points([place(*point) for point in ideal])}"/>')
     for line in lines:
         colour = colour_of(line.name, names)
@@ -67,9 +68,9 @@ def growth(lines: Sequence[Line], exponent: float, across: str, unit: str, names
         parts.append(f'<polyline style="stroke:{colour}" points="{_points(places)}"/>')
         for (x, y), (size, _, least, most) in zip(places, line.points, strict=True):
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" style="fill:{colour}"/>')
-            top, foot = place(size, most)[1], place(size, least)[1]
+            over, under = place(size, most)[1], place(size, least)[1]
             parts.append(
-                f'<line style="stroke:{colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{foot:.1f}"/>'
+                f'<line style="stroke:{colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{over:.1f}" y2="{under:.1f}"/>'
             )
     about = text(f"{across}: {', '.join(line.name for line in lines)}")
     marks = "".join(_mark(line.name, names) for line in lines)
@@ -144,8 +145,10 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 x 10^n between the two; powers of ten alone where that were many."""
+    """1, 2, 5 x 10^n between the two; powers of ten alone where that were many, two digits where there is none."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     inside = [value for value in found if low <= value <= high]
+    if not inside:
+        return sorted({float(f"{low:.2g}"), float(f"{high:.2g}")})
     return inside if len(inside) <= 8 else [10.0**power for power in powers if low <= 10.0**power <= high]

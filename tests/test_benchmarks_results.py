@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 pytest.importorskip("psutil")
 
 from benchmarks import __main__ as command
-from benchmarks import published
+from benchmarks import plots, published
 from benchmarks.cases import Case
 from benchmarks.compare import compare
 from benchmarks.findings import Findings, Plan, read, resume, write
@@ -171,6 +172,18 @@ def test_the_page_stands_alone_and_shows_everything(tmp_path: Path) -> None:
         "75.04",
     ):
         assert words in html, words
+
+
+def test_higher_in_a_plot_is_more() -> None:
+    lines = [plots.Line(name, [(1, k, k, k), (2, 2 * k, k, 3 * k)]) for name, k in (("a", 1.0), ("b", 10.0))]
+    drawn = plots.growth(lines, 1.0, "batch", "ms", ["a", "b"])
+    heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', drawn)]
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(heights)) == 4
+    rows = [("case", [plots.Ratio("a", 0.9, 0.8, 1.0), plots.Ratio("b", 3.0, 2.0, 4.0)])]
+    across = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', plots.ratios(rows, ["a", "b"]))]
+    one = float(re.findall(r'<line class="one" x1="([\d.]+)"', plots.ratios(rows, ["a", "b"]))[0])
+    assert across[0] < one < across[1]
 
 
 def test_published_figures_stand_beside_what_was_measured() -> None:
