@@ -107,11 +107,11 @@ def _count(module: ModuleType, networks: dict[str, nn.Module], cases: list[Case]
         print(f"{part}: same function, largest relative difference {max(found.values()):.1e}", flush=True)
     for name, network in networks.items():
         figures: dict[str, float] = {"parameters": measure.parameters(network)}
+        if name == module.REQUIRED[0] and hasattr(module, "paper_gmac") and part == "network":
+            figures["paper_gmac"] = module.paper_gmac(network)
         for side in {case.side for case in cases if case.network == name}:
             case = Case(cases[0].package, name, part, "inference", side, count=sides[side].count)
             figures[f"gmac@{side}"] = measure.gmac(module.inference(network, case, torch.device("cpu")))
-        if name == module.REQUIRED[0] and hasattr(module, "paper_gmac") and part == "network":
-            figures["paper_gmac"] = module.paper_gmac(network)
         own = findings.networks.setdefault(name, {"title": module.NETWORKS[name]})
         own[part] = {**own.get(part, {}), **figures}
 
