@@ -57,10 +57,15 @@ def gmac(runner: Runner) -> float:
     """Multiply-adds of a call in 1e9: convolutions and matrix products, as torch.utils.flop_counter sees them,
     halved. Norms, activations and resizes are not counted.
     """
-    counter = FlopCounterMode(display=False)
+    packed = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    counter = FlopCounterMode(display=False, custom_mapping={packed: _linear_flops} if packed else {})
     with torch.no_grad(), counter:
         runner()
     return counter.get_total_flops() / 2e9
+
+
+def _linear_flops(x: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * x[-1] * out_shape.numel()
 
 
 def parameters(network: nn.Module) -> int:

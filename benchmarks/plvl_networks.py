@@ -14,6 +14,7 @@ from benchmarks.loaders import write_picture
 from benchmarks.measure import noise
 from benchmarks.plain_plvl import plain
 from benchmarks.start import Steps
+from papers_shared.packing import pack_linears
 from plvl.config import ModelConfig
 from plvl.losses import grounding_loss
 from plvl.modeling.attention import Attention
@@ -146,8 +147,10 @@ def build(case: Case) -> nn.Module:
 
 
 def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
-    """One forward pass in eval mode."""
+    """One forward pass in eval mode; linear layers packed on the CPU in all but `plain`, as `predict` has them."""
     network.eval()
+    if case.network in ("plvl", "calls"):
+        pack_linears(network)
     batch = noise(case.batch, case.side).to(device)
 
     def forward() -> object:
