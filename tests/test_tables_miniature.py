@@ -65,7 +65,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert second["parameters"] > first["parameters"]
     assert f"{first['parameters']:,}" in printed
     assert "These are not the papers' numbers" in printed
-    assert "Yes: 2 different networks" in printed
+    assert "no two of 2 networks trained to the same loss" in printed
     assert (tmp_path / "miniature.html").exists()
 
     real_evaluation_is_read(tmp_path)

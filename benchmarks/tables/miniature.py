@@ -30,6 +30,9 @@ TITLES = {
     "miou": "mIoU", "pixel_acc": "pixel accuracy", "acc_at_05": "REC", "i_auc": "I-AUC", "p_f1.{output}": "P-F1",
 }  # fmt: skip
 
+UNITS = {"fanet": (100, 1), "plvl": (100, 1), "cabl-cgsr": (1, 3)}
+"""Package -> what its fractions are multiplied by, and digits, as its paper prints them."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -138,8 +141,8 @@ def _section(
             cells = []
             for figure in figures:
                 key = figure.format(output=row.output)
-                cells.append(_spread([one["figures"].get(key) for one in found], package))
-            loss = _spread([one["loss"] / (1 if package == "cabl-cgsr" else 100) for one in found], package)
+                cells.append(_spread([one["figures"].get(key) for one in found], *UNITS[package]))
+            loss = _spread([one["loss"] for one in found], 1, 3)
             shared = trainings[name].recipe
             of = f"`{name}`" if shared == name else f"`{name}` (the network of `{shared}`)"
             rows.append([row.name, of, f"{found[0]['parameters']:,}", *cells, loss])
@@ -169,15 +172,13 @@ def _alike(trainings: dict[str, Training], records: dict[str, list[dict[str, Any
     if pairs:
         yield f"NO: {'; '.join(pairs)} differ in their switches and trained to the same loss."
     else:
-        yield f"Yes: {len(names)} different networks, and with the same seed no two of them trained to the same loss."
+        yield f"Yes, as far as this shows: no two of {len(names)} networks trained to the same loss with the same seed."
 
 
-def _spread(values: Sequence[float | None], package: str) -> str:
-    """Percent with a decimal, or for cabl-cgsr a fraction with three, as the papers print them."""
+def _spread(values: Sequence[float | None], scale: int, digits: int) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    scale, digits = (1, 3) if package == "cabl-cgsr" else (100, 1)
     mean = f"{scale * statistics.fmean(known):.{digits}f}"
     return mean if len(known) < 2 else f"{mean} ± {scale * statistics.stdev(known):.{digits}f}"
 
