@@ -107,7 +107,7 @@ def build_prompter(case: Case) -> nn.Module:
     """
     size = SMALL if case.small else VIT_B
     shape = replace(size, image_size=case.side, window_size=min(size.window_size, case.side // 32))
-    network = build_meta(shape).eval()
+    network = build_meta(shape).eval().requires_grad_(False)  # torch's counter trips over its embeddings else
     prompted = case.part != "embedding"
     if case.network == "sam calls":
         return Calls(network, prompted=prompted)
