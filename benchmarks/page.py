@@ -178,6 +178,8 @@ def _tables(record: dict[str, Any]) -> str:
 def _left_out(record: dict[str, Any]) -> str:
     entries = [f"not measured: {entry['what']}: {entry['reason']}" for entry in record["missing"]]
     entries += [f"skipped: {entry['what']}: {entry['reason']}" for entry in record["skipped"]]
+    if not record["complete"]:
+        entries.append("The run was interrupted: go on with --resume.")
     return section("Left out", _list(entries or ["Nothing of the list of cases."]))
 
 
