@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,32 @@ def scored(localizer: Localizer, data: DataConfig):
         refiner=GrabCut(),
         variants=("null", "point", "box", "box_point"),
     )
+
+
+class Recording(GrabCut):
+    """How many pictures went through it together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches: list[int] = []
+
+    def set_images(self, images: Sequence[np.ndarray]) -> None:
+        self._batches.append(len(images))
+
+
+def test_pictures_are_encoded_together_and_stored_answers_cost_none(
+    localizer: Localizer, data: DataConfig, scored, tmp_path: Path
+) -> None:
+    rows, refiner, cache = open_set(data, masks=True), Recording(), PredictionCache(tmp_path)
+    manipulated = sum(rows["label"])
+    how = {"refiner": refiner, "variants": ("box", "box_point"), "cache": cache, "batch_size": len(rows)}
+    together = evaluate_set(localizer, rows, **how)
+    assert refiner._batches == [manipulated]
+    figures, alone = set_scores(together).figures, set_scores(scored).figures
+    assert figures == pytest.approx({name: alone[name] for name in figures}, abs=1e-3)
+    again = evaluate_set(localizer, rows, **how)
+    assert refiner._batches == [manipulated, 0]
+    assert set_scores(again).figures == figures
 
 
 def test_figures_are_those_of_the_steps_one_by_one(localizer: Localizer, data: DataConfig, scored) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from cabl_cgsr.config import DataConfig, ModelConfig
+from cabl_cgsr.config import DataConfig, PromptConfig
 from cabl_cgsr.data import load_levels, open_set, quick_check
-from cabl_cgsr.inference import localize, prompts_of
+from cabl_cgsr.inference import localize
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.options import EvaluateOptions, Variant
 from cabl_cgsr.overrides import with_changes
-from cabl_cgsr.pictures import Change, PictureRefiner, predict_rows, score_rows
-from cabl_cgsr.predictions import PredictionCache, cache_folder, refiner_key
+from cabl_cgsr.pictures import Change, predict_rows, score_rows
+from cabl_cgsr.predictions import PredictionCache, cache_folder
+from cabl_cgsr.refinement import SetRefiner
 from cabl_cgsr.scores import (
     COARSE,
     SetRows,
@@ -83,15 +85,15 @@ def evaluate_set(
     """
     accelerator, cache = accelerator or make_accelerator(), cache or PredictionCache(None)
     config = localizer.config
-    outputs: dict[str, ModelConfig] = {
-        variant: replace(config, prompts=replace(config.prompts, variant=variant))
+    asked: dict[str, PromptConfig] = {
+        variant: replace(config.prompts, variant=variant)
         for variant in variants
         if variant != "null" and refiner is not None
     }
-    asked_key = "" if refiner is None else refiner_key(refiner)
+    refine = None if refiner is None else SetRefiner(refiner, asked, cache, change)
     masked = "mask" in rows.column_names and any(mask is not None for mask in rows["mask"])
-    result = SetRows(rows[0]["dataset"], masked, {name: ForensicsMetrics() for name in (COARSE, *outputs)})
-    for row, maps in predict_rows(
+    result = SetRows(rows[0]["dataset"], masked, {name: ForensicsMetrics() for name in (COARSE, *asked)})
+    predicted = predict_rows(
         localizer,
         rows,
         cache=cache,
@@ -100,18 +102,25 @@ def evaluate_set(
         workers=workers,
         change=change,
         progress=progress,
-    ):
-        coarse, label = localize(maps, config), int(row["label"])
-        truth = load_levels(row, maps.size) if masked else None
-        result.map_maxima[row["name"]] = float(coarse.raw_map.max())
-        soft = coarse.cam if config.prompts.threshold == 0.5 else coarse.mask
-        answers = {COARSE: soft, **dict.fromkeys(outputs, coarse.mask)}
-        if refiner is not None and label and masked:
-            asked = PictureRefiner(refiner, asked_key, cache, row, change)
-            for name, asking in outputs.items():
-                answers[name] = asked.mask(prompts_of(coarse, asking), coarse.mask, asking.prompts.multimask)
-        for name, metrics in result.metrics.items():
-            metrics.update(row["name"], label=label, score=coarse.score, pixel_map=answers[name], mask=truth)
+    )
+    while some := [(row, localize(maps, config)) for row, maps in islice(predicted, batch_size)]:
+        manipulated = [(row, coarse) for row, coarse in some if row["label"] and masked]
+        refined = iter([] if refine is None else refine(manipulated))
+        for row, coarse in some:
+            truth = load_levels(row, coarse.mask.shape) if masked else None
+            result.map_maxima[row["name"]] = float(coarse.raw_map.max())
+            soft = coarse.cam if config.prompts.threshold == 0.5 else coarse.mask
+            answers = {COARSE: soft, **dict.fromkeys(asked, coarse.mask)}
+            if refine is not None and row["label"] and masked:
+                answers |= next(refined)
+            for name, metrics in result.metrics.items():
+                metrics.update(
+                    row["name"],
+                    label=int(row["label"]),
+                    score=coarse.score,
+                    pixel_map=answers[name],
+                    mask=truth,
+                )
     for part in gather_object([result]):
         result.map_maxima.update(part.map_maxima)
         for name, metrics in result.metrics.items():

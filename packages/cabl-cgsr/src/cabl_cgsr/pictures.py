@@ -15,12 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from cabl_cgsr.config import ModelConfig
 from cabl_cgsr.data import load_picture
-from cabl_cgsr.inference import ViewMaps, ask, network_maps, network_scores, prepare_views
+from cabl_cgsr.inference import ViewMaps, network_maps, network_scores, prepare_views
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.predictions import PredictionCache, joined_key, model_key, picture_key, prompts_key
-from cabl_cgsr.prompts import Prompts
+from cabl_cgsr.predictions import PredictionCache, joined_key, model_key, picture_key
 from papers_shared.runs import Progress
-from papers_shared.sam import PromptedSegmenter
 
 Row = dict[str, Any]
 
@@ -92,42 +90,6 @@ def score_rows(
             row = rows[index]
             found[row["name"]] = (int(row["label"]), score)
     return found
-
-
-class PictureRefiner:
-    """A prompted segmenter before one picture: the picture is read and encoded when the first answer is missing.
-
-    Args:
-        key: `cabl_cgsr.predictions.refiner_key` of the segmenter.
-    """
-
-    def __init__(
-        self,
-        refiner: PromptedSegmenter,
-        key: str,
-        cache: PredictionCache,
-        row: Row,
-        change: Change | None = None,
-    ) -> None:
-        self.refiner, self.cache, self.row = refiner, cache, row
-        self.change = change or Change()
-        picture = "" if cache.folder is None else picture_key(row["image"], self.change.name)
-        self._key = joined_key(key, picture)
-        self._ready = False
-
-    def mask(self, prompts: Prompts, coarse: np.ndarray, multimask: bool = False) -> np.ndarray:
-        """The refined mask, boolean (H, W); the coarse one without prompts, or where the answer is empty."""
-        if prompts.empty:
-            return coarse
-        key = joined_key(self._key, prompts_key(prompts), str(multimask))
-        mask = self.cache.mask(key)
-        if mask is None:
-            if not self._ready:
-                self.refiner.set_image(self.change.load(self.row))
-                self._ready = True
-            mask = ask(self.refiner, prompts, multimask)
-            self.cache.store_mask(key, mask)
-        return mask if mask.any() else coarse
 
 
 class _Batches(Dataset):
