@@ -171,7 +171,9 @@ def test_a_cut_network_ends_both_and_the_run_resumes(hosts: Hosts, tmp_path: Pat
     refused = "the processes do not agree on the checkpoint (process 0 has step-00000020, process 1 has None)"
     assert done.returncode == 2, done.stderr
     for rank in (0, 1):  # both write to one stream: their lines may meet
-        sentence = f"[process {rank}] error: {refused}: give every machine the same data, and a run folder on a disk"
+        sentence = (
+            f"[process {rank}] error: {refused}: give every machine the same data, and a run folder on a disk"
+        )
         assert done.stderr.count(sentence) == 1, done.stderr
     assert done.stderr.count("error:") == 2, done.stderr
     assert [record["step"] for record in records(cut, "start")][-1] == saved[-1], "resumed"
