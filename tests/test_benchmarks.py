@@ -86,7 +86,8 @@ def test_the_list_has_every_figure(package: str, device: str) -> None:
         assert {case.count for case in cases if case.axis == "processes"} == {1, 2}
         kinds = {(case.mode, case.axis) for case in cases}
         quick = {(case.mode, case.axis) for case in cases_of(package, quick=True)}
-        assert quick == (kinds if package == "fanet" else kinds - {("memory", "")})
+        left_out = {("memory", ""): "fanet", ("growth", "processes"): "cabl-cgsr"}
+        assert quick == {kind for kind in kinds if left_out.get(kind, package) == package}
     for members in groups_of(cases).values():
         assert (
             members[0].variant in (package, "sam")
