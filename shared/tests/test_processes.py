@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import accelerate.utils
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -25,9 +26,13 @@ def _fresh_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "reason"),
     [
         (RuntimeError(GLOO), r"\(Connection closed by peer \[10\.0\.0\.2\]:41234\)"),
+        (
+            RuntimeError("Application timeout caused pair closure"),
+            r"\(Application timeout caused pair closure\)",
+        ),
         (torch.distributed.DistBackendError("NCCL error\nmore"), r"\(NCCL error\)"),
     ],
-    ids=["gloo", "nccl"],
+    ids=["gloo", "gloo-waiting", "nccl"],
 )
 def test_lost_processes_become_one_sentence(error: RuntimeError, reason: str) -> None:
     @telling_lost_processes
@@ -68,5 +73,12 @@ def test_a_timeout_of_nothing_is_refused() -> None:
         make_accelerator(timeout=0)
 
 
-def test_one_process_agrees_with_itself() -> None:
-    same_everywhere(make_accelerator(), training_samples=3, checkpoint=None)
+def test_processes_that_see_other_things_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"training_samples": 3, "checkpoint": "step-00000004"}
+    monkeypatch.setattr(accelerate.utils, "gather_object", lambda seen: [*seen, other])
+    accelerator = make_accelerator()
+    same_everywhere(accelerator, training_samples=3, checkpoint="step-00000004")
+    with pytest.raises(
+        UserError, match=r"agree on the training samples \(process 0 has 5, process 1 has 3\)"
+    ):
+        same_everywhere(accelerator, training_samples=5, checkpoint="step-00000004")

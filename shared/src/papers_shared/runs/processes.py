@@ -21,6 +21,9 @@ RecipeT = TypeVar("RecipeT")
 TIMEOUT = 1800
 """Seconds that a process waits for the others before it gives up."""
 
+GLOO = ("/gloo/", "Application timeout caused pair closure")
+"""What marks an error as gloo's: the place in its source, or the sentence given to a second exchange that waits."""
+
 
 def make_accelerator(precision: str = "no", *, timeout: int = TIMEOUT, **options: Any) -> Accelerator:
     """An `Accelerator` that has all the processes that were launched.
@@ -122,7 +125,7 @@ def _asked_for_more() -> bool:
 
 def _lost(error: RuntimeError) -> bool:
     """Whether the exchange with other processes failed; gloo has no exception type of its own."""
-    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
+    return isinstance(error, torch.distributed.DistError) or any(mark in str(error) for mark in GLOO)
 
 
 def _reason(error: RuntimeError) -> str:
