@@ -18,10 +18,11 @@ from benchmarks.measure import noise
 from benchmarks.plain_cabl_cgsr import PATCH, PlainLocalizer, plain_maps
 from benchmarks.sam_prompts import PROMPTS, Calls, Shared, build_prompter
 from benchmarks.start import Steps
+from benchmarks.steps import differences, forward_pass, hold_to, optimizer_step, whole_patches
 from cabl_cgsr.cam import aggregate, run_scales
 from cabl_cgsr.config import BACKBONES, ModelConfig, casia2
 from cabl_cgsr.losses import classification_loss
-from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.modeling.localizer import Localizer, LocalizerOutput
 from papers_shared.runs import parameter_groups
 
 EQUALITY_BOUND = 1e-6
@@ -96,14 +97,8 @@ def build(case: Case) -> nn.Module:
 
 def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
     """One forward pass in eval mode."""
-    network.eval()
-    batch = noise(case.batch, case.side).to(device)
-
-    def forward() -> object:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            return network(batch, case.count) if isinstance(network, Calls | Shared) else network(batch)
-
-    return forward
+    prompts = (case.count,) if isinstance(network, Calls | Shared) else ()
+    return forward_pass(network, case, device, noise(case.batch, case.side).to(device), *prompts)
 
 
 def training_step(
@@ -124,16 +119,10 @@ def training_step(
     batch = noise(case.batch, case.side).to(device)
     labels = (torch.arange(case.batch) % 2).to(device)
 
-    def step() -> float:
-        with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            output = called(batch)
-        loss = classification_loss(output.logits_conv.float(), output.logits_trans.float(), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(loss.detach())
+    def loss_of(output: LocalizerOutput) -> Tensor:
+        return classification_loss(output.logits_conv.float(), output.logits_trans.float(), labels)
 
-    return step
+    return optimizer_step(called, batch, loss_of, optimizer, case)
 
 
 def measure_loader(case: Case, rounds: int) -> dict[str, Any]:
@@ -161,18 +150,17 @@ def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, 
     Raises:
         AssertionError: one of them exceeds 1e-6. Speed of another function is not worth measuring.
     """
-    found = {}
+    found: dict[str, float] = {}
     names = ("score", "map") if part == "three scales" else ("logits_conv", "logits_trans")
-    for side in dict.fromkeys(-(-side // PATCH) * PATCH for side in sides):
+    for side in whole_patches(sides, PATCH):
         batch = noise(1, side).double()
         with torch.no_grad():
-            ours, theirs = (copy.deepcopy(networks[name]).eval().double()(batch) for name in REQUIRED)
-        for index, name in enumerate(names):
-            difference = (ours[index] - theirs[index]).abs().max() / theirs[index].abs().max()
-            found[f"{part} {side}x{side} {name}"] = float(difference)
-    worst = max(found, key=lambda name: found[name])
-    assert found[worst] <= EQUALITY_BOUND, f"{worst}: cabl-cgsr differs from plain by {found[worst]:.2e}"
-    return found
+            ours, theirs = (
+                dict(zip(names, copy.deepcopy(networks[name]).eval().double()(batch), strict=False))
+                for name in REQUIRED
+            )
+        found |= differences(f"{part} {side}x{side}", ours, theirs)
+    return hold_to(EQUALITY_BOUND, "cabl-cgsr", found)
 
 
 def _see_noise(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from benchmarks.loaders import write_picture
 from benchmarks.measure import noise
 from benchmarks.plain_fanet import ChannelNorm, PlainFANet
 from benchmarks.start import Steps
+from benchmarks.steps import differences, forward_pass, hold_to, optimizer_step
 from fanet.config import ZEROWASTE_CLASSES, Recipe, with_classes, zerowaste_f
 from fanet.convert import convert_state_dict
 from fanet.modeling.backbone import create_backbone
@@ -137,14 +138,7 @@ def images(case: Case, device: torch.device) -> Tensor:
 
 def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
     """One forward pass in eval mode."""
-    network.eval()
-    batch = images(case, device)
-
-    def forward() -> object:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            return network(batch)
-
-    return forward
+    return forward_pass(network, case, device, images(case, device))
 
 
 def training_step(
@@ -164,7 +158,6 @@ def training_step(
     optimizer = torch.optim.AdamW(
         parameter_groups(network, plan.optim), lr=plan.optim.lr, betas=plan.optim.betas
     )
-    batch = images(case, device)
     shape = (case.batch, case.side, case.side)
     labels = torch.randint(0, 5, shape, generator=torch.Generator().manual_seed(3)).to(device)
 
@@ -172,21 +165,15 @@ def training_step(
         logits = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
         return cross_entropy(logits, labels, average=plan.loss.average)
 
-    def step() -> float:
-        with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            output = called(batch)
+    def loss_of(output: Any) -> Tensor:
         if case.part == "backbone":
-            loss = torch.stack([features.float().square().mean() for features in output]).sum()
-        else:
-            loss = segmentation_loss(output.logits)
-            if output.aux_logits is not None:
-                loss = loss + plan.loss.auxiliary_weight * segmentation_loss(output.aux_logits)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(loss.detach())
+            return torch.stack([features.float().square().mean() for features in output]).sum()
+        loss = segmentation_loss(output.logits)
+        if output.aux_logits is not None:
+            loss = loss + plan.loss.auxiliary_weight * segmentation_loss(output.aux_logits)
+        return loss
 
-    return step
+    return optimizer_step(called, images(case, device), loss_of, optimizer, case)
 
 
 def measure_loader(case: Case, rounds: int) -> dict[str, Any]:
@@ -213,17 +200,13 @@ def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, 
     Raises:
         AssertionError: one of them exceeds 2e-5. Speed of another function is not worth measuring.
     """
-    found = {}
+    found: dict[str, float] = {}
     for side in sides:
         batch = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(4))
         with torch.no_grad():
             ours, theirs = (_outputs(networks[name].eval()(batch)) for name in ("fanet", "plain"))
-        for name, expected in theirs.items():
-            difference = (ours[name] - expected).abs().max() / expected.abs().max()
-            found[f"{part} {side}x{side} {name}"] = float(difference)
-    worst = max(found, key=lambda name: found[name])
-    assert found[worst] <= EQUALITY_BOUND, f"{worst}: fanet differs from plain by {found[worst]:.2e}"
-    return found
+        found |= differences(f"{part} {side}x{side}", ours, theirs)
+    return hold_to(EQUALITY_BOUND, "fanet", found)
 
 
 def _outputs(output: list[Tensor] | tuple[Tensor, ...]) -> dict[str, Tensor]:

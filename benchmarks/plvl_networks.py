@@ -14,10 +14,12 @@ from benchmarks.loaders import write_picture
 from benchmarks.measure import noise
 from benchmarks.plain_plvl import plain
 from benchmarks.start import Steps
+from benchmarks.steps import differences, forward_pass, hold_to, optimizer_step, whole_patches
 from papers_shared.packing import pack_linears
 from plvl.config import ModelConfig
 from plvl.losses import grounding_loss
 from plvl.modeling.attention import Attention
+from plvl.modeling.head import HeadOutput
 from plvl.modeling.plvl import PLVL
 from plvl.recipes import refcoco_unc
 from plvl.schedule import parameter_groups
@@ -148,16 +150,9 @@ def build(case: Case) -> nn.Module:
 
 def inference(network: nn.Module, case: Case, device: torch.device) -> Callable[[], object]:
     """One forward pass in eval mode; linear layers packed on the CPU in all but `plain`, as `predict` has them."""
-    network.eval()
     if case.network in ("plvl", "calls"):
         pack_linears(network)
-    batch = noise(case.batch, case.side).to(device)
-
-    def forward() -> object:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            return network(batch, case.count)
-
-    return forward
+    return forward_pass(network, case, device, noise(case.batch, case.side).to(device), case.count)
 
 
 def training_step(
@@ -181,16 +176,10 @@ def training_step(
     boxes = (torch.rand(case.batch, 4, generator=generator) * 0.4 + 0.3).to(device)
     masks = (torch.rand(case.batch, 1, case.side, case.side, generator=generator) > 0.8).float().to(device)
 
-    def step() -> float:
-        with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            output = called(batch)
-        loss = grounding_loss(output, boxes, masks, plan.loss).total
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(loss.detach())
+    def loss_of(output: HeadOutput) -> Tensor:
+        return grounding_loss(output, boxes, masks, plan.loss).total
 
-    return step
+    return optimizer_step(called, batch, loss_of, optimizer, case)
 
 
 def paper_gmac(network: Grounder) -> float:
@@ -258,15 +247,14 @@ def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, 
     Raises:
         AssertionError: one of them exceeds 1e-4. Speed of another function is not worth measuring.
     """
-    found = {}
-    for side in dict.fromkeys(-(-side // PATCH) * PATCH for side in sides):
+    found: dict[str, float] = {}
+    for side in whole_patches(sides, PATCH):
         batch = noise(1, side)
         with torch.no_grad():
-            ours, theirs = (networks[name].eval()(batch) for name in ("plvl", "plain"))
-        for name in ("score_logits", "offset", "size", "mask_logits"):
-            expected = getattr(theirs, name)
-            difference = (getattr(ours, name) - expected).abs().max() / expected.abs().max()
-            found[f"{part} {side}x{side} {name}"] = float(difference)
-    worst = max(found, key=lambda name: found[name])
-    assert found[worst] <= EQUALITY_BOUND, f"{worst}: plvl differs from plain by {found[worst]:.2e}"
-    return found
+            ours, theirs = (_outputs(networks[name].eval()(batch)) for name in ("plvl", "plain"))
+        found |= differences(f"{part} {side}x{side}", ours, theirs)
+    return hold_to(EQUALITY_BOUND, "plvl", found)
+
+
+def _outputs(output: HeadOutput) -> dict[str, Tensor]:
+    return {name: getattr(output, name) for name in ("score_logits", "offset", "size", "mask_logits")}
