@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from papers_shared.pages import text
 
-COLOURS = ("var(--accent)", "#c2571a", "#6a5acd", "#9a7d0a", "#b03060", "#3d7ab5", "#5b8c3a")
+COLOURS = (
+    "var(--accent)", "#c2571a", "#6a5acd", "#9a7d0a", "#b03060", "#3d7ab5", "#5b8c3a", "#e377c2", "#8d6248", "#17a2d4",
+)  # fmt: skip
+"""As many as a page shows peers."""
 STYLE = """<style>
 .plot polyline { stroke-width: 2; } .plot .ideal { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 5 4; }
 .ratio { stroke-width: 5; stroke-linecap: round; } .one { stroke: var(--soft); stroke-width: 1.2; }

@@ -15,7 +15,7 @@ pytest.importorskip("psutil")
 
 from benchmarks import __main__ as command
 from benchmarks import plots, published
-from benchmarks.cases import Case
+from benchmarks.cases import PACKAGES, Case, cases_of
 from benchmarks.compare import compare
 from benchmarks.findings import Findings, Plan, read, resume, write
 from benchmarks.growth import Course
@@ -184,6 +184,13 @@ def test_higher_in_a_plot_is_more() -> None:
     across = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', plots.ratios(rows, ["a", "b"]))]
     one = float(re.findall(r'<line class="one" x1="([\d.]+)"', plots.ratios(rows, ["a", "b"]))[0])
     assert across[0] < one < across[1]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_peer_has_a_colour_of_its_own(package: str, device: str) -> None:
+    peers = sorted({case.variant for case in cases_of(package, device=device)} - {package})
+    assert len({plots.colour_of(name, peers) for name in peers}) == len(peers)
 
 
 def test_published_figures_stand_beside_what_was_measured() -> None:
