@@ -148,7 +148,9 @@ def _published(record: dict[str, Any]) -> str:
         rows.append((text(own.what), published, text(own.where), measured, ratio, text(own.remark)))
     head = ("figure", "published", "where", "measured here", "ratio", "remark")
     return (
-        section("Beside the papers' figures", f'<div class="wide prose">{table(head, rows)}</div>')
+        section(
+            "Beside the papers' figures", f'<div class="wide prose">{table(head, rows, words=(2, 5))}</div>'
+        )
         if rows
         else ""
     )
@@ -160,7 +162,9 @@ def _networks(record: dict[str, Any]) -> str:
     if not rows:
         return ""
     return section(
-        "Networks", f'<div class="wide">{table(head, rows)}</div>', f"<p>{text(same_function(record))}</p>"
+        "Networks",
+        f'<div class="wide">{table(head, rows, words=(1, 2))}</div>',
+        f"<p>{text(same_function(record))}</p>",
     )
 
 

@@ -20,7 +20,7 @@ STYLE = """<style>
 .legend i.ideal { border-top: 2px dashed var(--soft); }
 .met { color: #2e8b57; font-weight: 600; } .missed { color: #c0392b; font-weight: 600; }
 .wide { overflow-x: auto; } .wide td, .wide th { white-space: normal; vertical-align: top; }
-.prose tr > :last-child { text-align: left; min-width: 20em; }
+.prose tr > :last-child { min-width: 20em; }
 .wide td:nth-child(2), .targets td { white-space: nowrap; }
 figure h3 { margin: 0 0 .6em; }
 </style>"""

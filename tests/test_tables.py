@@ -17,6 +17,7 @@ pytest.importorskip("cabl_cgsr")
 
 from benchmarks.tables import projection
 from benchmarks.tables.command import main
+from benchmarks.tables.document import Document, Grid, Section
 from benchmarks.tables.published import PACKAGES, Paper, Table, read_paper, read_papers
 from benchmarks.tables.recipes import command_of, length_of, recipes_of
 from benchmarks.tables.runs import find_runs
@@ -134,8 +135,6 @@ def section(sheet: Sheet, package: str, name: str) -> list[str]:
     """The lines of one table."""
     paper = read_paper(package)
     chosen = replace(paper, tables=tuple(table for table in paper.tables if table.name == name), figures=())
-    from benchmarks.tables.document import Document
-
     return Document("", "", sheet.paper(chosen)).markdown().splitlines()
 
 
@@ -364,3 +363,14 @@ def test_the_whole_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "the recipe `toy` is no row of a table" in printed
     assert printed.count("published only") == 2 + 18 + 12 + 1 + 11
     assert set(PACKAGES) == set(PAPERS)
+
+
+def test_words_stand_on_the_left_and_figures_on_the_right() -> None:
+    grid = Grid(("row", "", "mIoU"), [("A", "published", "54.89"), ("", "`a`", "not run")])
+    page = Document("", "", [Section("", [grid])]).html()
+    assert re.findall(r"<td.*?</td>", page) == [
+        '<td class="words">published</td>',
+        "<td>54.89</td>",
+        '<td class="words"><code>a</code></td>',
+        "<td>not run</td>",
+    ]

@@ -13,8 +13,10 @@ Rows = Sequence[Sequence[str]]
 LONG = 28
 """Characters of a cell that stays on one line."""
 FRAME = "overflow-x:auto;margin:.6em 0 1.2em;font-size:.84rem"
-TEXT = "display:inline-block;white-space:normal;text-align:left;width:22em"
+TEXT = "display:inline-block;white-space:normal;width:22em"
 HEAD = "display:inline-block;white-space:normal;max-width:8em"
+FIGURE = re.compile(r"(about )?[-+]?\d")
+"""How a cell with a figure begins; a column without one holds words."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,19 @@ def _aligned(grid: Grid) -> list[str]:
 def _html(part: str | Grid) -> str:
     if isinstance(part, str):
         return f"<p>{_code(part)}</p>"
-    long = [max(len(row[n]) for row in part.rows) > LONG for n in range(len(part.head))] if part.rows else []
+    columns = list(zip(*part.rows, strict=True))
+    long = [max(map(len, column)) > LONG for column in columns]
+    words = [n for n, column in enumerate(columns) if long[n] or not any(map(FIGURE.match, column))]
     rows = [
         [_wrapped(cell) if wrap else _code(cell) for cell, wrap in zip(row, long, strict=True)]
         for row in part.rows
     ]
     head = [f'<span style="{HEAD}">{_code(cell)}</span>' for cell in part.head]
-    return f'<div style="{FRAME}">{pages.table(head, rows)}</div>'
+    return f'<div style="{FRAME}">{pages.table(head, rows, words=words)}</div>'
 
 
 def _wrapped(plain: str) -> str:
-    """A cell of a column of text: on the left, and it may break between words."""
+    """A cell of a column with long ones: it may break between words."""
     pieces = [_words(piece) for piece in plain.split("`")]
     pieces[1::2] = [f"<code>{piece}</code>" for piece in pieces[1::2]]
     return f'<span style="{TEXT}">{"".join(pieces)}</span>'

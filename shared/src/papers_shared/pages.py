@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +78,18 @@ def commands(entries: Iterable[tuple[str, str]]) -> str:
     return "".join(f"<p>{text(what)}</p><pre><code>{text(line)}</code></pre>" for what, line in entries)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML; the first of each row is its heading."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: Collection[int] = ()) -> str:
+    """Cells are HTML; the first of each row is its heading.
+
+    Args:
+        words: Numbers of the columns, beside the first, that hold words: on the left; figures stand on the right.
+    """
+    side = [' class="words"' if number in words else "" for number in range(len(head))]
+    top = "".join(f'<th scope="col"{own}>{cell}</th>' for cell, own in zip(head, side, strict=True))
     body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
+        f'<tr><th scope="row">{first}</th>'
+        + "".join(f"<td{own}>{cell}</td>" for cell, own in zip(rest, side[1:], strict=True))
+        + "</tr>"
         for first, *rest in rows
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
