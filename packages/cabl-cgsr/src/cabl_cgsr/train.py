@@ -30,6 +30,7 @@ from cabl_cgsr.schedule import learning_rate
 from cabl_cgsr.transforms import train_transform
 from papers_shared.errors import UserError
 from papers_shared.runs import (
+    FREE_RUN_OPTIONS,
     Progress,
     RunFolder,
     SampleOrder,
@@ -56,16 +57,7 @@ FREE = {
     "model": {"pretrained", "prompts"},
     "data": {"root", "layout", "workers"},
     "optim": {"accumulation", "compile", "channels_last"},
-    "run": {
-        "output",
-        "resume",
-        "checkpoint_every",
-        "keep",
-        "timeout",
-        "log_every",
-        "trackers",
-        "deterministic",
-    },
+    "run": FREE_RUN_OPTIONS,
 }
 """Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 

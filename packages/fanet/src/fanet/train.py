@@ -27,6 +27,7 @@ from fanet.schedule import learning_rate
 from fanet.tasks import Batch, make_task
 from papers_shared.errors import UserError
 from papers_shared.runs import (
+    FREE_RUN_OPTIONS,
     Progress,
     RunFolder,
     SampleOrder,
@@ -53,16 +54,7 @@ FREE = {
     "model": {"pretrained", "grad_checkpointing"},
     "data": {"root", "layout", "workers", "cache", "cache_gb"},
     "optim": {"accumulation", "compile", "channels_last"},
-    "run": {
-        "output",
-        "resume",
-        "checkpoint_every",
-        "keep",
-        "timeout",
-        "log_every",
-        "trackers",
-        "deterministic",
-    },
+    "run": FREE_RUN_OPTIONS,
 }
 """Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from papers_shared.errors import UserError
 from papers_shared.runs import (
+    FREE_RUN_OPTIONS,
     Progress,
     RunFolder,
     SampleOrder,
@@ -57,16 +58,7 @@ FREE = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
     "data": {"root", "layout", "workers", "images"},
     "optim": {"micro_batch", "compile", "shard"},
-    "run": {
-        "output",
-        "resume",
-        "checkpoint_every",
-        "keep",
-        "timeout",
-        "log_every",
-        "trackers",
-        "deterministic",
-    },
+    "run": FREE_RUN_OPTIONS,
 }
 """Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
 

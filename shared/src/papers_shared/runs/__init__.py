@@ -5,6 +5,7 @@ from papers_shared.runs.batches import StepPlan, plan_step
 from papers_shared.runs.folder import RunFolder
 from papers_shared.runs.losses import stop_on_bad_loss, sum_over_processes
 from papers_shared.runs.opening import (
+    FREE_RUN_OPTIONS,
     check_trackers,
     describe_machine,
     open_run,
@@ -21,6 +22,7 @@ from papers_shared.runs.tensors import save_tensors
 from papers_shared.runs.training import TrainingState
 
 __all__ = [
+    "FREE_RUN_OPTIONS",
     "Progress",
     "RunFolder",
     "SampleOrder",

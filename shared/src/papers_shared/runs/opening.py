@@ -16,6 +16,10 @@ from papers_shared.runs.folder import RunFolder
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+FREE_RUN_OPTIONS = frozenset(
+    {"output", "resume", "checkpoint_every", "keep", "timeout", "log_every", "trackers", "deterministic"}
+)
+"""Options of a recipe's section `run` that a resumed run may change, whatever it trains."""
 RecipeT = TypeVar("RecipeT")
 
 
