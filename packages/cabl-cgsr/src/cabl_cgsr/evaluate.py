@@ -90,8 +90,8 @@ def evaluate_set(
         for variant in variants
         if variant != "null" and refiner is not None
     }
-    refine = None if refiner is None else SetRefiner(refiner, asked, cache, change)
     masked = "mask" in rows.column_names and any(mask is not None for mask in rows["mask"])
+    refine = SetRefiner(refiner, asked, cache, change) if refiner is not None and masked else None
     result = SetRows(rows[0]["dataset"], masked, {name: ForensicsMetrics() for name in (COARSE, *asked)})
     predicted = predict_rows(
         localizer,
@@ -104,15 +104,12 @@ def evaluate_set(
         progress=progress,
     )
     while some := [(row, localize(maps, config)) for row, maps in islice(predicted, batch_size)]:
-        manipulated = [(row, coarse) for row, coarse in some if row["label"] and masked]
-        refined = iter([] if refine is None else refine(manipulated))
-        for row, coarse in some:
+        refined = [{}] * len(some) if refine is None else refine(some)
+        for (row, coarse), masks in zip(some, refined, strict=True):
             truth = load_levels(row, coarse.mask.shape) if masked else None
             result.map_maxima[row["name"]] = float(coarse.raw_map.max())
             soft = coarse.cam if config.prompts.threshold == 0.5 else coarse.mask
-            answers = {COARSE: soft, **dict.fromkeys(asked, coarse.mask)}
-            if refine is not None and row["label"] and masked:
-                answers |= next(refined)
+            answers = {COARSE: soft, **dict.fromkeys(asked, coarse.mask), **masks}
             for name, metrics in result.metrics.items():
                 metrics.update(
                     row["name"],

@@ -46,13 +46,16 @@ class SetRefiner:
         self._refiner_key = refiner_key(refiner)
 
     def __call__(self, pictures: Sequence[tuple[Row, Coarse]]) -> list[dict[str, np.ndarray]]:
-        """The boolean (H, W) mask of each picture by variant; the coarse one where there is no prompt, or where the
-        answer is empty. Pictures that must be encoded go through the segmenter as one batch.
+        """The boolean (H, W) mask of each picture by variant, none of an authentic one; the coarse mask where there is
+        no prompt, or where the answer is empty. Pictures that must be encoded go through the segmenter as one batch.
         """
         masks: list[dict[str, np.ndarray]] = []
         missing: list[Missing] = []
         for row, coarse in pictures:
             known: dict[str, np.ndarray] = {}
+            masks.append(known)
+            if not row["label"]:
+                continue
             unknown: dict[str, tuple[str, Prompts, bool]] = {}
             picture = "" if self.cache.folder is None else picture_key(row["image"], self.change.name)
             for name, config in self.variants.items():
@@ -63,7 +66,6 @@ class SetRefiner:
                     unknown[name] = (key, prompts, config.multimask)
                 else:
                     known[name] = stored
-            masks.append(known)
             if unknown:
                 missing.append(Missing(self.change.load(row), unknown, known))
         self.refiner.set_images([one.picture for one in missing])
