@@ -15,6 +15,7 @@ pytest.importorskip("fanet")
 pytest.importorskip("plvl")
 pytest.importorskip("cabl_cgsr")
 
+from benchmarks.published import PUBLISHED
 from benchmarks.tables import projection
 from benchmarks.tables.command import main
 from benchmarks.tables.document import Document, Grid, Section
@@ -81,6 +82,17 @@ def test_published_figures_are_those_of_the_recipes_docstrings(paper: Paper, tab
                 only_average = paper.package == "cabl-cgsr" and name != "casia2" and not column.mean_of
                 if ours and value is not None and not only_average and (not column.counted):
                     assert f"{value:.{column.digits}f}" in about, (name, column.name)
+
+
+def test_figures_of_size_and_speed_are_those_of_the_tables() -> None:
+    own = [entry for entry in PUBLISHED if entry.where.startswith("Table")]
+    assert len(own) == 10
+    for entry in own:
+        names = {f"Table {number}" for number in re.findall(r"\b\d\b", entry.where)}
+        tables = [table for table in PAPERS[entry.package].tables if table.name in names]
+        assert len(tables) == len(names)
+        for table in tables:
+            assert any(entry.value in row.published for row in table.rows), (entry.what, table.name)
 
 
 @pytest.mark.parametrize(("paper", "table"), TABLES)
