@@ -11,8 +11,18 @@ from benchmarks import plots
 from benchmarks.cases import PACKAGES, Case
 from benchmarks.findings import read
 from benchmarks.growth import IDEAL
-from benchmarks.published import beside
-from benchmarks.report import courses, groups, growth_heading, heading, network_rows, rows_of, same_function
+from benchmarks.report import (
+    TableOf,
+    courses,
+    group_table,
+    groups,
+    growth_heading,
+    heading,
+    network_table,
+    published_table,
+    same_function,
+    target_table,
+)
 from papers_shared.errors import UserError
 from papers_shared.pages import commands, page, section, table, text
 
@@ -79,16 +89,11 @@ def _package(record: dict[str, Any]) -> list[str]:
 
 
 def _targets(record: dict[str, Any]) -> str:
-    rows = []
-    for target in record["targets"]:
-        measured = (
-            f"{target['ratio']:.2f} ({target['low']:.2f} to {target['high']:.2f})"
-            if "ratio" in target
-            else ""
-        )
-        verdict = f'<span class="{target["verdict"].replace(" ", "-")}">{target["verdict"]}</span>'
-        rows.append((text(target["target"]), target["bound"], measured, verdict))
-    head = ("target", "bound", "measured", "verdict")
+    head, targets = target_table(record)
+    rows = [
+        (*map(text, about), f'<span class="{verdict.replace(" ", "-")}">{verdict}</span>')
+        for *about, verdict in targets
+    ]
     return section("Targets", f'<div class="wide targets">{table(head, rows)}</div>') if rows else ""
 
 
@@ -139,44 +144,29 @@ def _growth(record: dict[str, Any]) -> str:
 
 
 def _published(record: dict[str, Any]) -> str:
-    rows = []
-    for entry in beside(record):
-        own = entry["published"]
-        measured = "not measured" if entry["measured"] is None else f"{entry['measured']:.2f}"
-        ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.3f}"
-        published = f"{own.value:g} {own.unit}"
-        rows.append((text(own.what), published, text(own.where), measured, ratio, text(own.remark)))
-    head = ("figure", "published", "where", "measured here", "ratio", "remark")
-    return (
-        section(
-            "Beside the papers' figures", f'<div class="wide prose">{table(head, rows, words=(2, 5))}</div>'
-        )
-        if rows
-        else ""
-    )
+    shown = _shown(published_table(record), words=(2, 5), kind="wide prose")
+    return section("Beside the papers' figures", shown) if shown else ""
 
 
 def _networks(record: dict[str, Any]) -> str:
-    rows = [tuple(text(cell) for cell in row) for row in network_rows(record)]
-    head = ("network", "what", "part", "parameters (M)", "GMAC")
-    if not rows:
-        return ""
-    return section(
-        "Networks",
-        f'<div class="wide">{table(head, rows, words=(1, 2))}</div>',
-        f"<p>{text(same_function(record))}</p>",
-    )
+    shown = _shown(network_table(record), words=(1, 2))
+    return section("Networks", shown, f"<p>{text(same_function(record))}</p>") if shown else ""
 
 
 def _tables(record: dict[str, Any]) -> str:
     found = ""
     for group, results in groups(record).items():
-        head, rows = rows_of(group, results, record["networks"])
-        cells = [tuple(text(cell) for cell in row) for row in rows]
-        found += f'<h3>{text(heading(group))}</h3><div class="wide">{table(head, cells)}</div>'
+        found += f"<h3>{text(heading(group))}</h3>{_shown(group_table(group, results, record['networks']))}"
     return (
         section("Every figure", f"<details><summary>all groups</summary>{found}</details>") if found else ""
     )
+
+
+def _shown(made: TableOf, words: tuple[int, ...] = (), kind: str = "wide") -> str:
+    """A table of plain text as HTML; empty where it has no rows."""
+    head, rows = made
+    cells = [tuple(map(text, row)) for row in rows]
+    return f'<div class="{kind}">{table(head, cells, words=words)}</div>' if rows else ""
 
 
 def _left_out(record: dict[str, Any]) -> str:

@@ -27,7 +27,8 @@ PROTOCOL = (
     "Export: `torch.export` of the contiguous network; its program beside the eager network, interleaved.",
     "Cold start: from the import to the first answer in a fresh process, files in the system's cache.",
 )
-HEADS = {"loader": "samples per second and core", "memory": "peak of the step (MB)"}
+TableOf = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Head and rows."""
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -57,7 +58,13 @@ def markdown(record: dict[str, Any]) -> str:
 def _targets(record: dict[str, Any]) -> list[str]:
     if not record["targets"]:
         return ["Targets are judged on a full CPU run only.", ""]
-    rows = [
+    return ["## Targets", "", *_table(*target_table(record)), ""]
+
+
+def target_table(record: dict[str, Any]) -> TableOf:
+    """The verdict stands in the last column."""
+    head = ("target", "bound", "measured", "verdict")
+    return head, [
         (
             t["target"],
             t["bound"],
@@ -66,11 +73,10 @@ def _targets(record: dict[str, Any]) -> list[str]:
         )
         for t in record["targets"]
     ]
-    return ["## Targets", "", *_table(("target", "bound", "measured", "verdict"), rows), ""]
 
 
-def network_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Network, what it is, part, parameters in millions, GMAC by side."""
+def network_table(record: dict[str, Any]) -> TableOf:
+    """A row for each part of each network; GMAC by side."""
     rows = []
     for name, parts in record["networks"].items():
         for part, figures in parts.items():
@@ -78,14 +84,13 @@ def network_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
                 gmacs = {int(k.removeprefix("gmac@")): v for k, v in figures.items() if k.startswith("gmac@")}
                 sizes = ", ".join(f"{value:.2f} at {side}" for side, value in sorted(gmacs.items()))
                 rows.append((name, parts["title"], part, f"{figures['parameters'] / 1e6:.2f}", sizes))
-    return rows
+    return ("network", "what", "part", "parameters (M)", "GMAC"), rows
 
 
 def _networks(record: dict[str, Any]) -> list[str]:
     if not record["networks"]:
         return []
-    head = ("network", "what", "part", "parameters (M)", "GMAC")
-    return ["## Networks", "", *_table(head, network_rows(record)), "", same_function(record), ""]
+    return ["## Networks", "", *_table(*network_table(record)), "", same_function(record), ""]
 
 
 def same_function(record: dict[str, Any]) -> str:
@@ -96,7 +101,12 @@ def same_function(record: dict[str, Any]) -> str:
 
 
 def _published(record: dict[str, Any]) -> list[str]:
-    rows = [
+    return ["## Beside the papers' figures", "", *_table(*published_table(record)), ""]
+
+
+def published_table(record: dict[str, Any]) -> TableOf:
+    head = ("figure", "published", "where", "measured here", "ratio", "remark")
+    return head, [
         (
             entry["published"].what,
             f"{entry['published'].value:g} {entry['published'].unit}",
@@ -107,8 +117,6 @@ def _published(record: dict[str, Any]) -> list[str]:
         )
         for entry in beside(record)
     ]
-    head = ("figure", "published", "where", "measured here", "ratio", "remark")
-    return ["## Beside the papers' figures", "", *_table(head, rows), ""]
 
 
 def groups(record: dict[str, Any]) -> dict[Case, list[dict[str, Any]]]:
@@ -124,7 +132,7 @@ def groups(record: dict[str, Any]) -> dict[Case, list[dict[str, Any]]]:
 def _groups(record: dict[str, Any]) -> list[str]:
     lines = []
     for group, results in groups(record).items():
-        lines += [f"## {heading(group)}", "", *_table(*rows_of(group, results, record["networks"])), ""]
+        lines += [f"## {heading(group)}", "", *_table(*group_table(group, results, record["networks"])), ""]
     return lines
 
 
@@ -133,12 +141,9 @@ def heading(group: Case) -> str:
     return text[:1].upper() + text[1:]
 
 
-def rows_of(
-    group: Case, results: Sequence[dict[str, Any]], networks: dict[str, Any]
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and rows of one group's table."""
+def group_table(group: Case, results: Sequence[dict[str, Any]], networks: dict[str, Any]) -> TableOf:
     if group.mode == "loader":
-        head = ("pipeline", HEADS["loader"], "min", "max")
+        head = ("pipeline", "samples per second and core", "min", "max")
         return head, [(r["variant"], *(f"{r[k]:.1f}" for k in ("median", "min", "max"))) for r in results]
     if group.mode == "start":
         head = ("program", "seconds", "min", "max", *STAGES)
@@ -157,7 +162,7 @@ def rows_of(
         ]
     plain = next((r["median"] for r in results if r["variant"] == "plain"), float("nan"))
     if group.mode == "memory":
-        head = ("network", HEADS["memory"], "whole process or device (MB)", "over plain")
+        head = ("network", "peak of the step (MB)", "whole process or device (MB)", "over plain")
         sizes = [(f"{r['median'] / 1e6:.0f}", f"{r['peak_bytes'] / 1e6:.0f}") for r in results]
         return head, [
             (r["variant"], *s, f"{r['median'] / plain:.2f}") for r, s in zip(results, sizes, strict=True)
