@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks import RESULTS
 from benchmarks.cases import MODES, NETWORK_NAMES, PACKAGES, cases_of
 from papers_shared.errors import UserError
 
@@ -26,7 +27,6 @@ PAGES = {
     "projection": "benchmarks.tables.projection",
 }
 """First argument -> module whose `main` takes the others."""
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
+from benchmarks import RESULTS, plots
 from benchmarks.cases import PACKAGES, Case
 from benchmarks.findings import read
 from benchmarks.growth import IDEAL
@@ -25,8 +25,6 @@ from benchmarks.report import (
 )
 from papers_shared.errors import UserError
 from papers_shared.pages import commands, page, section, table, text
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str]) -> int:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks import RESULTS
 from papers_shared.errors import UserError
 
 
@@ -59,8 +60,6 @@ def _miniature(options: argparse.Namespace) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    from benchmarks.tables.throughput import RESULTS
-
     parser = argparse.ArgumentParser(prog="python -m benchmarks tables", description=__doc__)
     parser.add_argument("runs", nargs="*", metavar="RUN_FOLDER", help="a run folder, or a folder of them")
     parser.add_argument("--output", type=Path, help="folder for the Markdown and the HTML page")

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import RESULTS
 from benchmarks.tables.document import Document, Grid, Section
 from benchmarks.tables.recipes import Length, length_of, recipes_of
-from benchmarks.tables.throughput import RESULTS, Speed, at_batch, read_speeds, training_speeds
+from benchmarks.tables.throughput import Speed, at_batch, read_speeds, training_speeds
 from papers_shared.errors import UserError
 from papers_shared.runs import plan_step
 

@@ -11,7 +11,6 @@ from benchmarks.tables.recipes import recipes_of
 from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
 
-RESULTS = Path(__file__).parents[1] / "results"
 MEASURED = {
     "fanet": (("zerowaste_f", "fanet", "segmentor", 512), ("focalnet_t", "focalnet_tiny_lrf", "segmentor", 512)),
     "plvl": (("refcocog_umd", "plvl", "network", 448),),
