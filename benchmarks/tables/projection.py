@@ -25,6 +25,10 @@ SCHEDULES = {
     "plvl": ("refcoco_unc", "refcocoplus_unc", "refcocog_umd", "mixed_pretrain", "mixed_coco"),
     "cabl-cgsr": ("casia2",),
 }
+HEAD = (
+    "recipe", "samples", "GPUs", "batch of each", "measured", "loader allows", "hours", "GPU hours", "cost",
+)  # fmt: skip
+"""The last with a price only."""
 LEAD = (
     "Hours are the samples of the schedule over the measured samples per second: of the training step, or of the "
     "loader's cores where these are slower. Several GPUs are taken to be that many times as fast, which is the most "
@@ -65,18 +69,9 @@ def project(speeds: Sequence[Speed], machine: Machine, files: Sequence[str]) -> 
     for package, names in SCHEDULES.items():
         own = [speed for speed in speeds if speed.package == package]
         parts: list[str | Grid] = [_loader_sentence(own, machine)]
+        head = HEAD if machine.price else HEAD[:-1]
         rows = [row for name in names for row in _rows(package, name, own, machine)]
-        head = [
-            "recipe",
-            "samples",
-            "GPUs",
-            "batch of each",
-            "measured",
-            "loader allows",
-            "hours",
-            "GPU hours",
-        ]
-        parts.append(Grid([*head, "cost"] if machine.price else head, rows))
+        parts.append(Grid(head, [[*row, *[""] * (len(head) - len(row))] for row in rows]))
         sections.append(Section(package, parts))
     read = f"Read: {', '.join(files)}." if files else "No result was read: measure with python -m benchmarks."
     price = f"{machine.price:g} per GPU hour. " if machine.price else "No price was given (--price). "
@@ -84,35 +79,32 @@ def project(speeds: Sequence[Speed], machine: Machine, files: Sequence[str]) -> 
 
 
 def _rows(package: str, name: str, speeds: Sequence[Speed], machine: Machine) -> Iterator[list[str]]:
+    """One recipe's rows, as far as they are known."""
     length = length_of(package, name)
-    columns = 9 if machine.price else 8
     samples = f"{'about ' if length.about else ''}{length.samples:,}"
     lead = [f"`{name}`", "unknown" if length.unknown else samples]
-
-    def row(*cells: str) -> list[str]:
-        return [*lead, *cells, *[""] * (columns - len(lead) - len(cells))]
 
     found = training_speeds(speeds, package, name)
     on_gpu = [speed for speed in found if speed.gpu]
     if length.unknown:
-        yield row("", "", length.unknown.removeprefix("unknown: "))
+        yield [*lead, "", "", length.unknown.removeprefix("unknown: ")]
         return
     if not on_gpu:
-        yield row("any", "", "no GPU result: nothing is projected for GPUs")
+        yield [*lead, "any", "", "no GPU result: nothing is projected for GPUs"]
     for gpus in GPUS if on_gpu else ():
         share, problem = share_of(package, name, gpus)
         speed = at_batch(on_gpu, share)
         if problem or speed is None:
-            yield row(str(gpus), "", problem)
+            yield [*lead, str(gpus), "", problem]
             continue
-        yield row(str(gpus), str(share), *_projected(length, speed, gpus, _loader(speeds), machine))
+        yield [*lead, str(gpus), str(share), *_projected(length, speed, gpus, _loader(speeds), machine)]
     on_cpu = at_batch(
         [speed for speed in found if not speed.gpu], recipes_of(package)[name]().optim.batch_size
     )
     if on_cpu is not None:
         hours = length.samples / on_cpu.per_second / 3600
         measured = f"{on_cpu.per_second:.2f} per second ({on_cpu})"
-        yield row("none: this CPU only", str(on_cpu.batch), measured, "", f"{hours:,.0f}")
+        yield [*lead, "none: this CPU only", str(on_cpu.batch), measured, "", f"{hours:,.0f}"]
 
 
 def _projected(
