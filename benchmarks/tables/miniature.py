@@ -89,8 +89,7 @@ def _package(
         chosen = [name for name in _recipes(table) if name in trainings]
         if chosen:
             yield _section(package, table, {name: trainings[name] for name in chosen}, records)
-    remarks = list(_alike(trainings, records))
-    yield Section(f"{package}: do the switches do anything?", [*remarks])
+    yield Section(f"{package}: do the switches do anything?", [_alike(trainings, records)])
 
 
 def _trained(training: Training, small: Small, output: Path, seed: int) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def _title(package: str, figure: str) -> str:
     return "RES" if package == "plvl" and figure == "miou" else TITLES[figure]
 
 
-def _alike(trainings: dict[str, Training], records: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+def _alike(trainings: dict[str, Training], records: dict[str, list[dict[str, Any]]]) -> str:
     """Whether two networks of different switches trained to the very same loss."""
     distinct = {one.recipe: one for one in trainings.values()}
     names = list(distinct)
@@ -170,9 +169,8 @@ def _alike(trainings: dict[str, Training], records: dict[str, list[dict[str, Any
         if any(x["loss"] == y["loss"] for x, y in zip(records[a], records[b], strict=True))
     ]
     if pairs:
-        yield f"NO: {'; '.join(pairs)} differ in their switches and trained to the same loss."
-    else:
-        yield f"Yes, as far as this shows: no two of {len(names)} networks trained to the same loss with the same seed."
+        return f"NO: {'; '.join(pairs)} differ in their switches and trained to the same loss."
+    return f"Yes, as far as this shows: no two of {len(names)} networks trained to the same loss with the same seed."
 
 
 def _spread(values: Sequence[float | None], scale: int, digits: int) -> str:
