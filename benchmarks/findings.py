@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from benchmarks import measure
 from benchmarks.cases import Case
 from papers_shared.errors import UserError
+from papers_shared.runs.atomic import write_bytes
 
 SAME = ("format", "package", "machine", "versions", "commit", "quick")
 """What must agree before a run goes on with the file of another."""
@@ -87,9 +87,7 @@ class Findings:
 def write(path: Path, record: dict[str, Any]) -> None:
     """The file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sibling = path.with_name(f".{path.name}.{os.getpid()}")
-    sibling.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    sibling.replace(path)
+    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def read(path: Path) -> dict[str, Any]:
