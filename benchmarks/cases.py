@@ -17,8 +17,6 @@ PACKAGES = {
 """Package -> module with `NETWORKS`, `REQUIRED`, `PROTOCOL`, `build`, `inference`, `training_step`, `check_equality`,
 `measure_loader` and `cold_start`."""
 MODES = ("inference", "training", "memory", "loader", "export", "start", "growth")
-AXES = ("side", "batch", "sentences", "prompts", "processes")
-"""What grows in the mode `growth`."""
 FANET_BACKBONES = ("fanet", "plain", "focalnet_tiny_lrf", "convnext_tiny")
 FANET_SEGMENTORS = (*FANET_BACKBONES, "deeplabv3_resnet50", "smp_upernet")
 NETWORK_NAMES = (*FANET_SEGMENTORS, "focalnet_base_lrf", "plvl", "clipseg", "cabl-cgsr")
@@ -42,7 +40,7 @@ class Case:
     count: int = 1
     """Sentences or prompts about the picture, or processes."""
     axis: str = ""
-    """Of growth: one of `AXES`."""
+    """What grows in the mode `growth`: side, batch, sentences, prompts or processes."""
     small: bool = False
     """Small stand-ins of plvl, CLIPSeg, Conformer and SAM: to see that the suite works."""
 
