@@ -204,7 +204,7 @@ def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, 
     for side in sides:
         batch = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(4))
         with torch.no_grad():
-            ours, theirs = (_outputs(networks[name].eval()(batch)) for name in ("fanet", "plain"))
+            ours, theirs = (_outputs(networks[name].eval()(batch)) for name in REQUIRED)
         found |= differences(f"{part} {side}x{side}", ours, theirs)
     return hold_to(EQUALITY_BOUND, "fanet", found)
 

@@ -59,6 +59,12 @@ SMALL = ModelConfig(
     decoder_mlp_dim=32,
     head_dim=16,
 )
+SMALL_CLIPSEG = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 """What `Case.small` builds."""
 PROTOCOL = (
     "Inference: eval mode, no gradients, normalised noise, one sentence of 40 word pieces per picture, language "
@@ -103,14 +109,9 @@ class ClipSeg(nn.Module):
         super().__init__()
         from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-        sizes: dict[str, Any] = (
-            {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3} if small else {}
-        )
-        config = CLIPSegConfig(
-            vision_config={"patch_size": PATCH, **sizes, **({"num_attention_heads": 2} if small else {})},
-            text_config={**sizes, **({"num_attention_heads": 2} if small else {})},
-            **({"extract_layers": [0, 1, 2]} if small else {}),
-        )
+        sizes = SMALL_CLIPSEG if small else {}
+        layers = {"extract_layers": [0, 1, 2]} if small else {}
+        config = CLIPSegConfig(vision_config={"patch_size": PATCH, **sizes}, text_config=sizes, **layers)
         self.model = CLIPSegForImageSegmentation(config)
         text = config.text_config
         self.register_buffer("input_ids", word_pieces(text.vocab_size, text.max_position_embeddings))
@@ -251,7 +252,7 @@ def check_equality(networks: dict[str, nn.Module], part: str, sides: tuple[int, 
     for side in whole_patches(sides, PATCH):
         batch = noise(1, side)
         with torch.no_grad():
-            ours, theirs = (_outputs(networks[name].eval()(batch)) for name in ("plvl", "plain"))
+            ours, theirs = (_outputs(networks[name].eval()(batch)) for name in REQUIRED)
         found |= differences(f"{part} {side}x{side}", ours, theirs)
     return hold_to(EQUALITY_BOUND, "plvl", found)
 
