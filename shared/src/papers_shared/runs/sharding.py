@@ -26,9 +26,7 @@ def shard(network: nn.Module, units: Iterable[nn.Module], accelerator: Accelerat
     from torch.distributed.fsdp import fully_shard
 
     accelerator.prepare_model(network, evaluation_mode=True)
-    broadcast(
-        list(network.state_dict().values())
-    )  # as data parallelism does: all start from the first's weights
+    broadcast(list(network.state_dict().values()))  # all start from the first's, as in data parallelism
     for parameter in network.parameters():
         parameter.data = parameter.data.contiguous()  # channels-last weights cannot be divided
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
