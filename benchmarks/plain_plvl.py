@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plvl.modeling.attention import Attention, SelfAttention
+from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.plvl import PLVL
 
 
@@ -59,6 +60,14 @@ class PlainAttention(Attention):
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
 
+class PlainViT(LanguageGuidedViT):
+    """The patch embedding's own memory order, channel by channel, in every block."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        x = self.patch_embed(images).permute(0, 2, 3, 1)
+        return x + self.positions(x.shape[1], x.shape[2])
+
+
 class PlainPLVL(PLVL):
     """Padding as a large negative number that eager attention adds to its logits."""
 
@@ -72,6 +81,7 @@ def plain(model: PLVL) -> PLVL:
     """A copy of the model, on the same weights, that computes plainly."""
     model = copy.deepcopy(model)
     model.__class__ = PlainPLVL
+    model.backbone.__class__ = PlainViT
     language: Any = model.language
     language.set_attn_implementation("eager")
     for module in model.modules():

@@ -61,7 +61,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        x = self.fc1(x)
+        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))
 
 
 class Block(nn.Module):
@@ -205,7 +206,7 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
                 f"images of {images.shape[2]} x {images.shape[3]} pixels do not divide into patches of "
                 f"{patch_h} x {patch_w}: resize or pad them to multiples"
             )
-        x = self.patch_embed(images).permute(0, 2, 3, 1)
+        x = self.patch_embed(images).permute(0, 2, 3, 1).contiguous()
         return x + self.positions(x.shape[1], x.shape[2])
 
     def positions(self, height: int, width: int) -> Tensor:
