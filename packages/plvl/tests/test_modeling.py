@@ -147,7 +147,7 @@ def test_operations_as_the_authors_count(full: PLVL) -> None:
 
 def test_operations_with_attention(full: PLVL) -> None:
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with counter:  # with gradients; without, cross-attention takes fewer
         full(*full_inputs())
     pooler = 768 * 768
     macs = counter.get_total_flops() / 2 + pooler
@@ -211,20 +211,28 @@ def plain_attention(attn: SelfAttention, x: torch.Tensor) -> torch.Tensor:
     return attn.proj(out.flatten(3))
 
 
-def test_cross_attention_equals_torch() -> None:
+@pytest.mark.parametrize(("queries", "absorbed"), [(5, False), (20, True)])
+def test_cross_attention_equals_torch(queries: int, absorbed: bool) -> None:
+    """With gradients as products of projections, without them in the order that takes fewer multiply-adds."""
     torch.manual_seed(0)
     ours, theirs = (
-        Attention(16, 4, context_dim=8),
-        nn.MultiheadAttention(16, 4, kdim=8, vdim=8, batch_first=True),
+        Attention(16, 4, context_dim=8).eval(),
+        nn.MultiheadAttention(16, 4, kdim=8, vdim=8, batch_first=True).eval(),
     )
+    for part in (ours.q, ours.k, ours.v, ours.proj):
+        nn.init.normal_(part.bias)
     state = {f"{part}_proj_weight": getattr(ours, part).weight for part in "qkv"}
     state["in_proj_bias"] = torch.cat([getattr(ours, part).bias for part in "qkv"])
     state |= {"out_proj.weight": ours.proj.weight, "out_proj.bias": ours.proj.bias}
     theirs.load_state_dict(state)
-    query, context = torch.randn(2, 5, 16), torch.randn(2, 3, 8)
+    query, context = torch.randn(2, queries, 16), torch.randn(2, 3, 8)
     seen = torch.tensor([[True, True, True], [True, False, True]])
     expected, _ = theirs(query, context, context, key_padding_mask=~seen)
-    torch.testing.assert_close(ours(query, context, context, seen), expected)
+    with FlopCounterMode(display=False) as with_gradients:
+        torch.testing.assert_close(ours(query, context, context, seen), expected)
+    with torch.no_grad(), FlopCounterMode(display=False) as without:
+        torch.testing.assert_close(ours(query, context, context, seen), expected)
+    assert (without.get_total_flops() < with_gradients.get_total_flops()) == absorbed
 
 
 # The whole network, small.

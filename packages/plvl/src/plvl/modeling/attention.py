@@ -36,13 +36,9 @@ class SelfAttention(nn.Module):
         down, right = -H % wh, -W % ww
         if down or right:
             x = F.pad(x, (0, 0, 0, right, 0, down))
+        x = rearrange(x, "b (nh wh) (nw ww) c -> (b nh nw) (wh ww) c", wh=wh, ww=ww)
         q, k, v = rearrange(
-            self.qkv(x),
-            "b (nh wh) (nw ww) (three heads d) -> three (b nh nw) heads (wh ww) d",
-            wh=wh,
-            ww=ww,
-            three=3,
-            heads=self.num_heads,
+            self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         ).unbind(0)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position_bias(q, wh, ww))
         x = rearrange(
@@ -116,7 +112,10 @@ class Attention(nn.Module):
         Args:
             key_mask: (B, M) bool, True where a key may be seen; None: everywhere.
         """
-        q, k, v = self.split(self.q(query)), self.split(self.k(key)), self.split(self.v(value))
+        k, v = self.split(self.k(key)), self.split(self.v(value))
+        if self._absorbs(query.shape[1], key.shape[1]):
+            return self._absorbed(query, k, v, key_mask)
+        q = self.split(self.q(query))
         mask = None if key_mask is None else key_mask[:, None, None, :]
         x = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
@@ -126,3 +125,38 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """(B, N, dim) -> (B, heads, N, dim / heads)."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def _absorbs(self, queries: int, keys: int) -> bool:
+        """Whether `_absorbed` takes fewer multiply-adds, and its graph is neither differentiated nor kept."""
+        if (
+            self.training
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.compiler.is_exporting()
+        ):
+            return False
+        dim = self.proj.in_features
+        return keys * dim + queries * self.num_heads * keys < queries * dim + queries * keys
+
+    def _absorbed(self, query: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        """The same attention, with the projections of queries and result multiplied into few keys and values.
+
+        (x Wq) K^T = x (K Wq^T)^T and (P V) Wo = P (V Wo): a sentence has far fewer word pieces than a picture tokens.
+
+        Args:
+            query: (B, N, dim).
+            k, v: (B, heads, M, dim / heads).
+            key_mask: As in `forward`.
+        """
+        heads, width = k.shape[1], k.shape[3]
+        scale = width**-0.5
+        keys = k @ self.q.weight.unflatten(0, (heads, width))
+        offsets = (k @ self.q.bias.view(heads, width, 1)).squeeze(3) * scale
+        if key_mask is not None:
+            offsets = offsets.masked_fill(~key_mask[:, None], float("-inf"))
+        values = v @ self.proj.weight.T.unflatten(0, (heads, width))
+        logits = torch.baddbmm(
+            offsets.flatten(1)[:, None], query, keys.flatten(1, 2).transpose(1, 2), alpha=scale
+        )
+        weights = logits.unflatten(2, (heads, -1)).softmax(-1).flatten(2)
+        return torch.baddbmm(self.proj.bias.expand(len(query), 1, -1), weights, values.flatten(1, 2))

@@ -48,7 +48,7 @@ class PLVL(nn.Module, PretrainedFolder):
       the authors count them: linear and convolution modules, four operations per element into a layer or
       batch norm; neither attention products nor the projections inside the cross-attentions and the decoder's
       attentions.
-    - 90.8 G multiply-accumulates with both of these counted.
+    - 90.8 G multiply-accumulates with both of these counted, as in training; 88.1 G are computed without gradients.
     """
 
     EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY, TRAINING)
