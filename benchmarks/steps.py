@@ -68,8 +68,8 @@ def hold_to(bound: float, package: str, found: dict[str, float]) -> dict[str, fl
     """`found` itself, of `differences`.
 
     Raises:
-        AssertionError: one exceeds the bound.
+        AssertionError: one exceeds the bound, or is NaN.
     """
-    worst = max(found, key=lambda name: found[name])
-    assert found[worst] <= bound, f"{worst}: {package} differs from plain by {found[worst]:.2e}"
+    for name, difference in found.items():
+        assert difference <= bound, f"{name}: {package} differs from plain by {difference:.2e}"
     return found

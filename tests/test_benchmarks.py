@@ -20,6 +20,7 @@ from benchmarks import fanet_networks, memory, suite, targets
 from benchmarks.cases import FANET_BACKBONES, PACKAGES, Case, cases_of, groups_of
 from benchmarks.fanet_networks import build, check_equality, training_step
 from benchmarks.findings import Plan
+from benchmarks.steps import hold_to
 from fanet.convert import convert_state_dict
 
 CPU = torch.device("cpu")
@@ -48,6 +49,11 @@ def test_plain_transcription_is_the_same_function() -> None:
 
 def gradients_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+
+
+def test_an_answer_that_is_not_a_number_is_another_function() -> None:
+    with pytest.raises(AssertionError, match="b: fanet differs from plain by nan"):
+        hold_to(1e-6, "fanet", {"a": 1e-9, "b": float("nan")})
 
 
 @pytest.mark.parametrize("name", fanet_networks.SEGMENTORS)

@@ -51,7 +51,7 @@ def write_checked(
         smallest: Differences are relative to this at least.
 
     Returns:
-        The largest over the outputs of max |exported - eager| / max |eager|.
+        The largest over the outputs of max |exported - eager| / max |eager|; NaN if an output has one.
 
     Raises:
         UserError: ONNX is asked for and its libraries are missing.
@@ -65,10 +65,11 @@ def write_checked(
         else:
             write_onnx(model, inputs, list(expected), texts, written, package)
             found = run_onnx(written, inputs)
-        difference = max(
-            float((one - other).abs().max() / other.abs().max().clamp(min=smallest))
+        differences = [
+            (one - other).abs().max() / other.abs().max().clamp(min=smallest)
             for one, other in zip(found, expected.values(), strict=True)
-        )
+        ]
+        difference = float(torch.stack(differences).max())  # NaN if one of them is
         if difference <= TOLERANCE:
             written.replace(output)
     return difference
