@@ -360,6 +360,13 @@ def test_a_batch_of_two_stays_on_one_gpu(gpus: int, share: int) -> None:
     assert projection.share_of("fanet", "zerowaste_f", gpus)[0] == share
 
 
+def test_fixed_statistics_divide_a_batch_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipes_of("fanet")["zerowaste_f"]()
+    fixed = replace(recipe, optim=replace(recipe.optim, norm_eval=True))
+    monkeypatch.setitem(recipes_of("fanet"), "zerowaste_f", lambda: fixed)
+    assert projection.share_of("fanet", "zerowaste_f", gpus=2) == (1, "")
+
+
 def test_the_whole_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_folder(tmp_path, "fanet", recipes_of("fanet")["toy"]())
     given = [str(run), "--results", str(tmp_path), "--output", str(tmp_path / "page")]

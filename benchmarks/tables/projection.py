@@ -130,9 +130,9 @@ def share_of(package: str, name: str, gpus: int) -> tuple[int, str]:
     """(samples of each GPU per step, why the paper's global batch cannot be kept on so many)."""
     recipe = recipes_of(package)[name]()
     batch = recipe.optim.batch_size
-    upernet = package == "fanet" and recipe.model.task == "segment"
-    try:  # as the launcher does; batch norm of UperNet's 1x1 map needs two pictures
-        plan = plan_step(batch, gpus, accumulation=1, smallest=2 if upernet else 1)
+    smallest = getattr(recipe, "smallest_micro_batch", 1)  # fanet's recipes have one
+    try:
+        plan = plan_step(batch, gpus, accumulation=1, smallest=smallest)
     except UserError:
         return 0, f"not possible: the paper's batch of {batch} cannot be kept on {gpus} GPUs"
     return min(plan.micro_batch, getattr(recipe.optim, "micro_batch", batch)), ""

@@ -184,6 +184,12 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    @property
+    def smallest_micro_batch(self) -> int:
+        """Pictures that one forward pass of training needs: two where a head takes statistics of maps pooled to 1x1."""
+        together = self.model.task == "segment" and not (self.optim.norm_eval or self.optim.sync_bn)
+        return 2 if together else 1
+
 
 def zerowaste_f() -> Recipe:
     """FANet on ZeroWaste-f as the paper's text says. Tables 1 and 3, row "FANet (ours)".

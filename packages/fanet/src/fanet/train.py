@@ -80,12 +80,11 @@ def train(recipe: Recipe) -> Path:
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder,
     )
-    together = recipe.model.task == "segment" and not (optim.norm_eval or optim.sync_bn)
     plan = plan_step(
         optim.batch_size,
         accelerator.num_processes,
         accumulation=optim.accumulation,
-        smallest=2 if together else 1,  # the head takes statistics of maps pooled to 1x1
+        smallest=recipe.smallest_micro_batch,
     )
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
