@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class SamNetwork(ABC):
             raise UserError(f"a segmenter computes in the precision no or bf16, not {precision!r}")
         self.network, self.side, self.name = network, side, name
         self.precision, self.cache = precision, cache
-        self._prepared: OrderedDict[str, Tensor] = OrderedDict()
+        self._prepared: dict[str, Tensor] = {}
         self._frame: Frame | None = None
         self._embedding: Tensor | None = None
 
@@ -52,22 +51,25 @@ class SamNetwork(ABC):
 
     def set_image(self, image: np.ndarray) -> None:
         """Take a picture, (H, W, 3) uint8 RGB; the encoder runs unless its embedding is prepared or cached."""
-        key = self._key(image)
+        key = self._key(check_image(image))
         if key not in self._prepared:
-            self.set_images([image])
+            self._prepare({key: image})
         self._embedding = self._prepared[key]
         self._frame = Frame.of(image, self.side)
 
     def set_images(self, images: Sequence[np.ndarray]) -> None:
         """Prepare pictures in one batch through the encoder; former ones are forgotten, cached ones not computed."""
-        keys = [self._key(check_image(image)) for image in images]
-        known = {key: self._prepared[key] for key in keys if key in self._prepared}
-        for key in keys:
+        self._prepare({self._key(check_image(image)): image for image in images})
+
+    def _prepare(self, images: Mapping[str, np.ndarray]) -> None:
+        """Keep the embeddings of these pictures, by their keys, and of no others."""
+        known = {key: self._prepared[key] for key in images if key in self._prepared}
+        for key in images:
             if key not in known and self.cache is not None:
                 stored = self.cache.read(key)
                 if stored is not None:
                     known[key] = stored.to(self.device)
-        todo = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
+        todo = {key: image for key, image in images.items() if key not in known}
         if todo:
             batch = torch.stack([Frame.of(image, self.side).pixels(image) for image in todo.values()])
             with torch.inference_mode(), self._autocast():
@@ -76,7 +78,7 @@ class SamNetwork(ABC):
                 known[key] = embedding
                 if self.cache is not None:
                     self.cache.write(key, embedding)
-        self._prepared = OrderedDict((key, known[key]) for key in keys)
+        self._prepared = known
 
     def predict(
         self,
