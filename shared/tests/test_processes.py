@@ -64,7 +64,7 @@ def test_a_launch_of_several_that_started_one_is_refused(monkeypatch: pytest.Mon
 def test_the_fsdp_of_accelerate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of `accelerate launch --use_fsdp`, which on CPUs divides nothing and does not say so."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"without --use_fsdp, and give `plvl train` --optim\.shard"):
+    with pytest.raises(UserError, match=r"without --use_fsdp, and give the training command --optim\.shard"):
         make_accelerator()
 
 

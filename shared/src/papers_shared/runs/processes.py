@@ -45,7 +45,7 @@ def make_accelerator(precision: str = "no", *, timeout: int = TIMEOUT, **options
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise UserError(
             "Accelerate's own FSDP is not used here, and on CPUs it would silently not divide anything: launch as for "
-            "several GPUs, without --use_fsdp, and give `plvl train` --optim.shard."
+            "several GPUs, without --use_fsdp, and give the training command --optim.shard, where the package has it."
         )
     if timeout < 1:
         raise UserError(f"a timeout of {timeout} s ends every launch: wait for the other processes longer")
