@@ -93,7 +93,7 @@ def _prompts(found: Localization) -> str:
         if prompts.point_in_box is False
         else ""
     )
-    return pages.table(["prompt", "x, y in pixels", "from"], rows) + outside
+    return pages.table(["prompt", "x, y in pixels", "from"], rows, words=(2,)) + outside
 
 
 def _scales(found: Localization) -> str:
