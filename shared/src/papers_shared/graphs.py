@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,29 @@ Kind = Literal["torch", "onnx"]
 SUFFIXES: dict[str, Kind] = {".pt2": "torch", ".onnx": "onnx"}
 TOLERANCE = 1e-4
 """Largest difference from eager, relative to the largest value of each output, of a file that is kept."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What there is to say of each exported network; a package adds the shapes of its own."""
+
+    path: Path
+    format: Kind
+    difference: float
+    """As `write_checked` returns it."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the file was kept; NaN never agrees."""
+        return self.difference <= TOLERANCE
+
+    def conclude(self) -> int:
+        """Print whether the file was kept; the exit code of the verb: 0, or 1 where it was not."""
+        if not self.agrees:
+            print(f"that is more than {TOLERANCE:g}: {self.path} was not written")
+            return 1
+        print(f"written: {self.path}")
+        return 0
 
 
 def graph_kind(output: Path, asked: Literal["auto", "torch", "onnx"]) -> Kind:

@@ -22,23 +22,15 @@ from cabl_cgsr.options import ExportOptions
 from cabl_cgsr.predict import open_localizer
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
+from papers_shared.graphs import Exported, graph_kind, write_checked
 
 OUTPUTS = ("logits_conv", "logits_trans", "cam")
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    path: Path
-    format: Kind
+class ExportReport(Exported):
     input_shape: tuple[int, int, int, int]
     output_shapes: dict[str, tuple[int, ...]]
-    difference: float
-    """The largest over the outputs of max |exported - eager| / max |eager|, of the written file."""
-
-    @property
-    def agrees(self) -> bool:
-        return self.difference <= TOLERANCE
 
 
 def export(
@@ -69,7 +61,7 @@ def export(
         model, {"images": images}, expected, {"config.json": config}, output, kind, package="cabl-cgsr"
     )
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    return ExportReport(output, kind, (batch, 3, size, size), shapes, difference)
+    return ExportReport(output, kind, difference, (batch, 3, size, size), shapes)
 
 
 class _Plain(nn.Module):
@@ -97,8 +89,4 @@ def run(options: ExportOptions) -> int:
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.output_shapes.items())
     print(f"{report.format} export {list(report.input_shape)} -> {shapes}")
     print(f"max relative difference from eager {report.difference:.2e}")
-    if not report.agrees:
-        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
-        return 1
-    print(f"written: {report.path}")
-    return 0
+    return report.conclude()

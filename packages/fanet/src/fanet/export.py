@@ -22,22 +22,14 @@ from fanet.modeling.segmenter import Segmenter
 from fanet.options import ExportOptions
 from fanet.predict import open_segmenter
 from papers_shared.errors import UserError
-from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
+from papers_shared.graphs import Exported, graph_kind, write_checked
 from papers_shared.hub import dataclass_to_json
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    path: Path
-    format: Kind
+class ExportReport(Exported):
     input_shape: tuple[int, int, int, int]
     output_shape: tuple[int, ...]
-    difference: float
-    """max |exported - eager| / max |eager|, measured on the written file with a random picture."""
-
-    @property
-    def agrees(self) -> bool:
-        return self.difference <= TOLERANCE
 
 
 def export(
@@ -76,7 +68,7 @@ def export(
         kind,
         package="fanet",
     )
-    return ExportReport(output, kind, (batch, 3, height, width), tuple(expected.shape), difference)
+    return ExportReport(output, kind, difference, (batch, 3, height, width), tuple(expected.shape))
 
 
 class _Logits(nn.Module):
@@ -102,8 +94,4 @@ def run(options: ExportOptions) -> int:
     )
     shapes = f"{'x'.join(map(str, report.input_shape))} -> {'x'.join(map(str, report.output_shape))}"
     print(f"{report.format} export {shapes}: max relative difference from eager {report.difference:.2e}")
-    if not report.agrees:
-        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
-        return 1
-    print(f"written: {report.path}")
-    return 0
+    return report.conclude()

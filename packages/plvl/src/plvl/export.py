@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.graphs import TOLERANCE, Kind, graph_kind, write_checked
+from papers_shared.graphs import Exported, graph_kind, write_checked
 from plvl.config import ModelConfig
 from plvl.modeling.plvl import PLVL
 from plvl.options import ExportOptions
@@ -32,17 +32,9 @@ SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    path: Path
-    format: Kind
+class ExportReport(Exported):
     shapes: dict[str, tuple[int, ...]]
     """Of the outputs."""
-    difference: float
-    """max |exported - eager| / max |eager| of the worst output, measured on the written file."""
-
-    @property
-    def agrees(self) -> bool:
-        return self.difference <= TOLERANCE
 
 
 def export(
@@ -77,7 +69,7 @@ def export(
         reference, inputs, expected, texts, output, kind, package="plvl", smallest=SMALLEST
     )
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    return ExportReport(output, kind, shapes, difference)
+    return ExportReport(output, kind, difference, shapes)
 
 
 class _Tuple(nn.Module):
@@ -114,8 +106,4 @@ def run(options: ExportOptions) -> int:
     )
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
     print(f"{report.format} export, {shapes}: max relative difference from eager {report.difference:.2e}")
-    if not report.agrees:
-        print(f"that is more than {TOLERANCE:g}: {report.path} was not written")
-        return 1
-    print(f"written: {report.path}")
-    return 0
+    return report.conclude()
