@@ -99,7 +99,7 @@ class Grounder(nn.Module):
         if not self.shared:
             return [self.model(images, ids[i : i + 1], seen[:1]) for i in range(count)]
         text = self.model.encode_text(ids, seen)
-        return self.model.ground(self.model.encode_image(images).take(seen.new_zeros(count)), text, seen)
+        return self.model.ground_all(self.model.encode_image(images), text, seen)
 
 
 class ClipSeg(nn.Module):

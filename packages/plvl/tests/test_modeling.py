@@ -270,6 +270,19 @@ def test_sentences_share_a_picture() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("rec", [True, False], ids=["both", "mask"])
+def test_all_sentences_of_one_picture(rec: bool) -> None:
+    model = tiny(rec=rec)
+    images, ids, attention_mask, pixel_mask = inputs(3)
+    together = model.ground_all(
+        model.encode_image(images[:1], pixel_mask[:1]), model.encode_text(ids, attention_mask), attention_mask
+    )
+    index = torch.zeros(3, dtype=torch.long)
+    apart = model(images[index], ids, attention_mask, pixel_mask[index])
+    for a, b in zip(together, apart, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_nothing_of_the_sentence_is_needed_before_the_first_language_block() -> None:
     model = tiny()
     calls = []

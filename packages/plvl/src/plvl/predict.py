@@ -113,7 +113,7 @@ def predict(
     `config.max_tokens` and words that the vocabulary does not have are warned of (`Grounding.remarks`).
 
     Args:
-        batch_size: Sentences per pass through the part of the network that meets them.
+        batch_size: Sentences that the language model reads together, and whose answers are held at a time.
         text: Keeps language features from call to call, for sentences that come again.
 
     Raises:
@@ -136,7 +136,7 @@ def predict(
                 some = sentences[first : first + batch_size]
                 features, mask = text(some)
                 with _autocast(model, precision):
-                    output = model.ground(seen.take(mask.new_zeros(len(some))), features, mask)
+                    output = model.ground_all(seen, features, mask)
                 groundings += [
                     _grounding(picture, sentence, output, index) for index, sentence in enumerate(some)
                 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from papers_shared.errors import UserError
@@ -19,6 +20,8 @@ from plvl.modeling.language import create_bert
 from plvl.tokenizer import VOCABULARY, Tokenizer
 
 PLVLOutput = HeadOutput
+AT_ONCE = 2
+"""Sentences that meet a picture in one pass on the CPU: what more of them compute no longer fits its caches."""
 TRAINING = "training.json"
 """File of a model folder: the recipe and the step it is of, why it was chosen, and its figures then."""
 
@@ -136,6 +139,23 @@ class PLVL(nn.Module, PretrainedFolder):
         seen = text_mask if self.config.hide_text_padding else None
         tokens = self.backbone.with_language(image.tokens, text, seen)
         return self.head(*self.decoder(tokens, text, image.mask, text_mask))
+
+    def ground_all(self, image: ImageFeatures, text: Tensor, attention_mask: Tensor) -> PLVLOutput:
+        """Every sentence in one picture, in passes of `AT_ONCE` sentences on the CPU and of all elsewhere.
+
+        Args:
+            image: From `encode_image`, of one picture.
+            text: From `encode_text`, (S, N, text_dim).
+            attention_mask: (S, N), 1 where valid.
+        """
+        size = AT_ONCE if text.device.type == "cpu" else len(text)
+        passes = [
+            self.ground(image.take(seen.new_zeros(len(seen), dtype=torch.long)), words, seen)
+            for words, seen in zip(text.split(size), attention_mask.split(size), strict=True)
+        ]
+        return PLVLOutput(
+            *(None if parts[0] is None else torch.cat(parts) for parts in zip(*passes, strict=True))
+        )
 
     def forward(
         self, images: Tensor, input_ids: Tensor, attention_mask: Tensor, pixel_mask: Tensor | None = None
