@@ -181,15 +181,27 @@ def test_several_runs_of_a_row_are_a_mean_and_a_spread(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("found", [zerowaste(frames=12), zerowaste(flips="with")])
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (zerowaste(frames=12), "miou on split or set test with 12 samples is in no column of this recipe"),
+        (zerowaste(flips="with"), f"not the table's protocol ({zerowaste(flips='with')['protocol']})"),
+    ],
+    ids=["data", "protocol"],
+)
 def test_figures_on_other_data_or_by_another_protocol_do_not_count(
-    tmp_path: Path, found: dict[str, Any]
+    tmp_path: Path, found: dict[str, Any], why: str
 ) -> None:
-    run_folder(tmp_path, "fanet", recipes_of("fanet")["zerowaste_f"](), evaluation_test=found)
+    folder = run_folder(tmp_path, "fanet", recipes_of("fanet")["zerowaste_f"](), evaluation_test=found)
     sheet = Sheet(find_runs([tmp_path]), [])
     assert cells_of(section(sheet, "fanet", "Table 1"), "zerowaste_f") == ["not evaluated", "not evaluated"]
     left_out = sheet.left_out([read_paper("fanet")])
     assert left_out is not None
+    (grid,) = left_out.parts
+    assert isinstance(grid, Grid)
+    assert {place for place, _ in grid.rows} == {f"`{folder}`"}
+    assert grid.rows[0][1].startswith(("evaluation-test.json", f"{folder / 'evaluation-test.json'}"))
+    assert grid.rows[0][1].endswith(f": {why}")
 
 
 def test_top1_is_read_from_the_log(tmp_path: Path) -> None:
