@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_logs import records
 from safetensors.torch import load_file
 from shapes import small, write_shapes
 
@@ -19,10 +19,6 @@ from papers_shared.runs import write_json
 
 # sums are rounded in another order with another number of threads
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-
-
-def records(run: Path, kind: str) -> list[dict]:
-    return [r for r in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if r["kind"] == kind]
 
 
 def free_port() -> int:

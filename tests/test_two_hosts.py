@@ -5,7 +5,6 @@ A host is a network namespace with an address of its own; a pair of virtual inte
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from run_logs import records
 
 from fanet.config import Recipe, toy
 from fanet.toy import write_zerowaste
@@ -99,12 +99,6 @@ def recipe_file(folder: Path, name: str, output: str = "") -> str:
     )
     write_json(folder / f"{name}.json", dataclass_to_json(recipe))
     return str(folder / f"{name}.json")
-
-
-def records(run: Path, kind: str) -> list[dict]:
-    log = run / "log.jsonl"
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    return [r for r in (json.loads(line) for line in lines if line.endswith("\n")) if r["kind"] == kind]
 
 
 def test_a_cut_network_ends_both_and_the_run_resumes(hosts: Hosts, tmp_path: Path, root: Path) -> None:
