@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_records import about_run
 
 pytest.importorskip("cabl_cgsr")
 pytest.importorskip("psutil")
 
-from benchmarks import machine, measure, page, report, suite, targets
+import psutil
+
+from benchmarks import growth, machine, measure, page, report, suite, targets
 from benchmarks.cabl_cgsr_networks import build, check_equality, inference, training_step
 from benchmarks.cases import Case, cases_of, groups_of
-from benchmarks.findings import Plan
+from benchmarks.findings import Findings, Plan
 
 CPU = torch.device("cpu")
 STEP = Case("cabl-cgsr", "cabl-cgsr", "classifier", "training", 64, 2, small=True)
+TOO_FEW_CORES = "2 processes of one thread need as many cores, here is 1"
 
 
 def pair(part: str = "classifier") -> dict[str, torch.nn.Module]:
@@ -97,22 +101,26 @@ def test_all_kinds_of_cases_run_without_the_peers(monkeypatch: pytest.MonkeyPatc
         ("samples", "loader", "plain PIL"),
         ("three scales", "start", "torch alone"),
     } < parts
-    assert found.skipped or [
-        r["case"]["count"] for r in found.results if r["case"]["axis"] == "processes"
-    ] == [2]
-    meta = {
-        "package": "cabl-cgsr",
-        "command": "x",
-        "started": "now",
-        "seconds": 1.0,
-        "targets": [],
-        "quick": True,
-    }
-    meta |= {"complete": True, "load": 0.0, "protocol": report.PROTOCOL, **machine.environment(CPU, 1)}
-    text = report.markdown({**meta, **asdict(found)})
+    launched = [r["case"]["count"] for r in found.results if r["case"]["axis"] == "processes"]
+    if (psutil.cpu_count(logical=False) or 1) > 1:
+        assert launched == [2]
+        assert found.skipped == []
+    else:
+        assert launched == []
+        assert [skipped["reason"] for skipped in found.skipped] == [TOO_FEW_CORES]
+    about = about_run("cabl-cgsr", quick=True, protocol=report.PROTOCOL, **machine.environment(CPU, 1))
+    text = report.markdown({**about, **asdict(found)})
     assert "`cabl-cgsr` and `plain` carry the same weights" in text
     assert "## Not measured\n\n- sam, prompts: UserError" in text
-    assert "ideal slope" in page.html([{**meta, **asdict(found)}])
+    assert "ideal slope" in page.html([{**about, **asdict(found)}])
+
+
+def test_more_processes_than_cores_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 1)
+    found = Findings()
+    growth.run_processes(replace(STEP, mode="growth", axis="processes", count=2), Plan(CPU, 1), found)
+    assert found.results == []
+    assert [skipped["reason"] for skipped in found.skipped] == [TOO_FEW_CORES]
 
 
 def test_targets_need_their_measurements() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_records import about_run
 
 pytest.importorskip("plvl")
 pytest.importorskip("psutil")
@@ -95,9 +96,8 @@ def test_the_cases_run_and_become_a_page() -> None:
         ("network", "growth", "clipseg"),
     } < parts
     assert findings.rest(cases) == []
-    meta = {"package": "plvl", "command": "x", "started": "now", "seconds": 1.0, "targets": [], "quick": True}
-    meta |= {"complete": True, "load": 0.0, "protocol": report.PROTOCOL, **machine.environment(CPU, 1)}
-    page = report.markdown({**meta, **asdict(findings)})
+    about = about_run("plvl", quick=True, protocol=report.PROTOCOL, **machine.environment(CPU, 1))
+    page = report.markdown({**about, **asdict(findings)})
     assert "45.96 ms" in page
     assert "`plvl` and `plain` carry the same weights" in page
     assert "| 2 | calls |" in page

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_records import MACHINE, about_run
 
 pytest.importorskip("psutil")
 
@@ -22,7 +23,6 @@ from benchmarks.growth import Course
 from papers_shared.errors import UserError
 
 CASE = Case("plvl", "plvl", "network", "inference", 448)
-MACHINE = {"processor": "made up", "device": "cpu", "cores": 2, "threads_used": 2}
 
 
 def record(seconds: dict[str, list[float]], **more: Any) -> dict[str, Any]:
@@ -35,12 +35,7 @@ def record(seconds: dict[str, list[float]], **more: Any) -> dict[str, Any]:
     for size, taken in ((1, 0.1), (2, 0.15), (5, 0.3)):
         case = replace(CASE, part="sentences", mode="growth", axis="sentences", count=size)
         found.add(case, "seconds", [taken, taken * 1.1], bytes=10_000_000)
-    meta = {
-        "format": 2, "package": "plvl", "command": "python -m benchmarks plvl", "started": "2026-01-01 00:00:00",
-        "seconds": 60.0, "complete": True, "quick": False, "load": 0.1, "machine": MACHINE, "commit": "abc",
-        "versions": {"torch": "2.8"}, "protocol": ["one"], "targets": [],
-    }  # fmt: skip
-    return {**meta, **asdict(found), **more}
+    return {**about_run("plvl"), **asdict(found), **more}
 
 
 OLD = {"plvl": [1.0, 1.1, 1.2], "plain": [1.5, 1.6, 1.7]}
