@@ -26,6 +26,9 @@ from benchmarks.report import (
 from papers_shared.errors import UserError
 from papers_shared.pages import commands, page, section, table, text
 
+COMPARED = ("inference", "training", "memory")
+"""Modes whose networks are set against each other."""
+
 
 def main(arguments: list[str]) -> int:
     """Write the page of the named results, else of all in benchmarks/results.
@@ -95,13 +98,19 @@ def _targets(record: dict[str, Any]) -> str:
     return section("Targets", f'<div class="wide targets">{table(head, rows)}</div>') if rows else ""
 
 
+def _names(record: dict[str, Any]) -> list[str]:
+    """The networks in the order of their colours: the package's own and `plain` have the same in each package."""
+    drawn = [r["variant"] for r in record["results"] if r["case"]["mode"] in (*COMPARED, "growth")]
+    return list(dict.fromkeys([record["package"], "plain", *drawn]))
+
+
 def _ratios(record: dict[str, Any]) -> str:
     """The package's eager network against each other network of its groups."""
-    rows, names = [], []
+    rows = []
     for group, results in groups(record).items():
         own = next((r for r in results if r["variant"] == record["package"]), None)
         own = own or next((r for r in results if r["variant"] == "sam"), None)
-        if own is None or group.mode not in ("inference", "training", "memory") or own["median"] <= 0:
+        if own is None or group.mode not in COMPARED or own["median"] <= 0:
             continue
         row = []
         for result in results:
@@ -110,7 +119,6 @@ def _ratios(record: dict[str, Any]) -> str:
                 row.append(
                     plots.Ratio(result["variant"], result["median"] / own["median"], min(pairs), max(pairs))
                 )
-        names += [ratio.name for ratio in row if ratio.name not in names]
         if row:
             rows.append((heading(group).replace(", float32", ""), [ratio for ratio in row if ratio.low > 0]))
     if not rows:
@@ -119,12 +127,11 @@ def _ratios(record: dict[str, Any]) -> str:
         f"<p>Time or memory of a peer over that of {record['package']} (of SAM on one embedding where the case is "
         "SAM): right of 1 the peer takes more.</p>"
     )
-    return section("Ratio to each peer", remark, plots.ratios(rows, names))
+    return section("Ratio to each peer", remark, plots.ratios(rows, _names(record)))
 
 
 def _growth(record: dict[str, Any]) -> str:
     figures = []
-    names = list(dict.fromkeys(name for networks in courses(record).values() for name in networks))
     for start, networks in courses(record).items():
         lines = [
             plots.Line(
@@ -136,7 +143,7 @@ def _growth(record: dict[str, Any]) -> str:
             )
             for name, results in networks.items()
         ]
-        drawn = plots.growth(lines, IDEAL[start.axis], start.axis, "ms", names)
+        drawn = plots.growth(lines, IDEAL[start.axis], start.axis, "ms", _names(record))
         figures.append(f"<figure><h3>{text(growth_heading(start))}</h3>{drawn}</figure>")
     return section("How it grows", f'<div class="charts">{"".join(figures)}</div>') if figures else ""
 

@@ -10,8 +10,9 @@ from papers_shared.pages import text
 
 COLOURS = (
     "var(--accent)", "#c2571a", "#6a5acd", "#9a7d0a", "#b03060", "#3d7ab5", "#5b8c3a", "#e377c2", "#8d6248", "#17a2d4",
+    "#8fbf00",
 )  # fmt: skip
-"""As many as a page shows peers."""
+"""As many as a package has networks, compiled ones counted; the first is the package's own."""
 STYLE = """<style>
 .plot polyline { stroke-width: 2; } .plot .ideal { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 5 4; }
 .ratio { stroke-width: 5; stroke-linecap: round; } .one { stroke: var(--soft); stroke-width: 1.2; }
@@ -37,7 +38,7 @@ def growth(lines: Sequence[Line], exponent: float, across: str, unit: str, names
     """Both axes logarithmic; dashed: the first line's smallest size times size^exponent. Bars: the rounds.
 
     Args:
-        names: Of all lines of the page, in the order of their colours.
+        names: Of the package's networks, in the order of their colours.
     """
     width, height, left, bottom, pad, top = 420, 260, 54, 40, 18, 22
     sizes = sorted({point[0] for line in lines for point in line.points})
@@ -95,7 +96,7 @@ def ratios(rows: Sequence[tuple[str, Sequence[Ratio]]], names: Sequence[str]) ->
     """A row for each case, a mark for each peer with the range of its rounds; the line stands at 1.
 
     Args:
-        names: All peers, in the order of their colours.
+        names: Of the package's networks, in the order of their colours.
     """
     values = [value for _, row in rows for ratio in row for value in (ratio.low, ratio.high)]
     low, high = math.log(min(0.5, *values)), math.log(max(2.0, *values) * 1.05)
@@ -128,7 +129,8 @@ def ratios(rows: Sequence[tuple[str, Sequence[Ratio]]], names: Sequence[str]) ->
         f'y2="{height:.1f}"/><text x="{across(tick):.1f}" y="13" text-anchor="middle">{tick:g}</text>'
         for tick in ticks
     ]
-    marks = "".join(_mark(name, names) for name in names)
+    shown = {ratio.name for _, row in rows for ratio in row}
+    marks = "".join(_mark(name, names) for name in names if name in shown)
     return (
         f'<svg class="plot" viewBox="0 0 {width} {height:.0f}" role="img" aria-label="ratios to peers">'
         f'{"".join(axis)}{"".join(parts)}</svg><p class="legend">{marks}</p>'

@@ -15,7 +15,7 @@ from benchmark_records import MACHINE, about_run
 pytest.importorskip("psutil")
 
 from benchmarks import __main__ as command
-from benchmarks import plots, published
+from benchmarks import page, plots, published
 from benchmarks.cases import PACKAGES, Case, cases_of
 from benchmarks.compare import compare
 from benchmarks.findings import Findings, Plan, read, resume, write
@@ -183,9 +183,23 @@ def test_higher_in_a_plot_is_more() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_each_peer_has_a_colour_of_its_own(package: str, device: str) -> None:
-    peers = sorted({case.variant for case in cases_of(package, device=device)} - {package})
-    assert len({plots.colour_of(name, peers) for name in peers}) == len(peers)
+def test_each_network_has_a_colour_of_its_own(package: str, device: str) -> None:
+    names = sorted({case.variant for case in cases_of(package, device=device)})
+    assert len({plots.colour_of(name, names) for name in names}) == len(names)
+
+
+def test_a_network_has_one_colour_on_the_page() -> None:
+    """In two packages, among the ratios and where things grow; a peer that was measured first does not move it."""
+    records = []
+    for package, first in (("plvl", "clipseg"), ("fanet", "smp_upernet")):
+        rounds = {first: [3.0, 3.1, 3.2], package: OLD["plvl"], "plain": OLD["plain"]}
+        made = record(rounds, package=package)
+        growing = [result for result in made["results"] if result["case"]["mode"] == "growth"]
+        beside = [{**r, "variant": "plain", "case": {**r["case"], "network": "plain"}} for r in growing]
+        records.append({**made, "results": [*beside, *made["results"]]})
+    marks = re.findall(r'<i style="border-color:([^"]+)"></i>plain</span>', page.html(records))
+    assert len(marks) == 4
+    assert len(set(marks)) == 1
 
 
 def test_published_figures_stand_beside_what_was_measured() -> None:
