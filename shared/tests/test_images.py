@@ -43,8 +43,14 @@ def test_modes_become_rgb(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_is_laid_over_white(mode: str) -> None:
-    image = Image.fromarray(np.dstack([grey(RAMP), np.zeros_like(RAMP)])).convert("RGBA")
-    image.paste((10, 10, 10, 255), (0, 0, 5, 6))
+    image = Image.new("P" if mode == "PA" else "RGB", (8, 6))
+    if mode == "PA":  # Pillow below 12 loses the palette when it converts to this mode
+        image.putpalette([10, 10, 10])
+    else:
+        image.paste((10, 10, 10), (0, 0, 8, 6))
+    alpha = Image.new("L", image.size)
+    alpha.paste(255, (0, 0, 5, 6))
+    image.putalpha(alpha)
     file = saved(image.convert(mode), "TIFF" if mode == "PA" else "PNG")
     pixels = np.asarray(load_image(file))
     assert (pixels[:, :5] == 10).all()

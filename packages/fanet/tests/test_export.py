@@ -71,6 +71,6 @@ def test_mistakes(segmenter: Segmenter, tmp_path: Path, name: str, size: int, wo
 def test_a_missing_extra_names_the_install_line(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"onnxscript.*pip install 'fanet\[onnx\]'"):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"needs onnx: pip install 'fanet\[onnx\]'"):
         export(segmenter, tmp_path / "net.onnx", height=64, width=64)

@@ -71,7 +71,7 @@ def create_timm(config: ModelConfig, **options: Any) -> nn.Module:
         raise UserError(f"model.backbone: timm knows no model '{name}'; `timm.list_models()` lists them")
     any_size: tuple[dict[str, Any], ...] = ({},)
     if ":" not in name and timm.get_pretrained_cfg_value(name, "fixed_input_size"):
-        any_size = ({"dynamic_img_size": True}, {"strict_img_size": False})
+        any_size = ({"strict_img_size": False}, {"dynamic_img_size": True})
     problem: Exception | None = None
     for size_option in any_size:
         try:

@@ -65,11 +65,11 @@ class UPerHead(nn.Module):
 
     def fuse(self, features: Sequence[Tensor]) -> Tensor:
         """The decoder's map before dropout and classifier, (B, channels, H_0, W_0)."""
-        maps = [lateral(x) for lateral, x in zip(self.laterals, features, strict=False)]
+        maps = [lateral(features[i]) for i, lateral in enumerate(self.laterals)]
         maps.append(self.pool(features[-1]))
         for i in range(len(maps) - 1, 0, -1):
             maps[i - 1] = maps[i - 1] + _resize(maps[i], maps[i - 1])
-        smooth = [conv(x) for conv, x in zip(self.smooths, maps, strict=False)]
+        smooth = [conv(maps[i]) for i, conv in enumerate(self.smooths)]
         smooth.append(maps[-1])
         return self.fusion(torch.cat([_resize(x, smooth[0]) for x in smooth], dim=1))
 
