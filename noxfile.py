@@ -89,14 +89,15 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """fanet and papers-shared with the oldest third-party releases that they promise to work with."""
+    """fanet, plvl and papers-shared with the oldest third-party releases that they promise to work with."""
     pins = Path(session.create_tmp(), "lowest.txt")
-    projects = ("shared/pyproject.toml", "packages/fanet/pyproject.toml")
+    projects = [f"{folder}/pyproject.toml" for folder in ("shared", "packages/fanet", "packages/plvl")]
     lowest = ("--no-sources", "--resolution", "lowest-direct", "--extra", "test")
     session.run("uv", "pip", "compile", "-q", *lowest, *projects, "-o", str(pins), external=True)
     session.install("--no-sources", "-r", str(pins))
-    session.install("--no-sources", "--no-deps", "./packages/fanet")
-    session.run("pytest", "shared/tests", "packages/fanet/tests", *session.posargs)
+    session.install("--no-sources", "--no-deps", "./packages/fanet", "./packages/plvl")
+    for folder in ("shared", "packages/fanet", "packages/plvl"):
+        session.run("pytest", f"{folder}/tests", *session.posargs)
 
 
 @nox.session
