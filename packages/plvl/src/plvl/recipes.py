@@ -202,7 +202,7 @@ def toy() -> Recipe:
             lr_text=2e-3,
             weight_decay=0.01,
             schedule="step",
-            steps=1_800,
+            steps=2_700,
             warmup_steps=30,
             clip_grad=5.0,
         ),
