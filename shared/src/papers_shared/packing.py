@@ -39,11 +39,14 @@ class PackedLinear(nn.Linear):
             x.dtype == self.weight.dtype == torch.float32
             and x.device.type == self.weight.device.type == "cpu"
             and x.numel() > 0
-            and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and not torch.compiler.is_exporting()
+            and eager_inference()
         )
+
+
+def eager_inference() -> bool:
+    """Whether what is computed now is neither differentiated nor kept as a graph."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.compiler.is_exporting())
 
 
 def pack_linears(network: Network) -> Network:

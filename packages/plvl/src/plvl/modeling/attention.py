@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from papers_shared.packing import eager_inference
+
 
 class SelfAttention(nn.Module):
     """Self-attention of a ViTDet block with decomposed relative positions (Li et al., "Exploring Plain Vision
@@ -127,13 +129,8 @@ class Attention(nn.Module):
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def _absorbs(self, queries: int, keys: int) -> bool:
-        """Whether `_absorbed` takes fewer multiply-adds, and its graph is neither differentiated nor kept."""
-        if (
-            self.training
-            or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-            or torch.compiler.is_exporting()
-        ):
+        """Whether `_absorbed` takes fewer multiply-adds, where they alone count."""
+        if self.training or not eager_inference():
             return False
         dim = self.proj.in_features
         return keys * dim + queries * self.num_heads * keys < queries * dim + queries * keys
