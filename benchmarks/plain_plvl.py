@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plvl.modeling.attention import Attention, SelfAttention
-from plvl.modeling.backbone import LanguageGuidedViT
+from plvl.modeling.backbone import LanguageGuidedViT, Mlp
 from plvl.modeling.plvl import PLVL
 
 
@@ -60,6 +60,13 @@ class PlainAttention(Attention):
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
 
+class PlainMlp(Mlp):
+    """Every intermediate an array of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
 class PlainViT(LanguageGuidedViT):
     """The patch embedding's own memory order, channel by channel, in every block."""
 
@@ -89,6 +96,8 @@ def plain(model: PLVL) -> PLVL:
             module.__class__ = PlainSelfAttention
         elif type(module) is Attention:
             module.__class__ = PlainAttention
+        elif type(module) is Mlp:
+            module.__class__ = PlainMlp
     return model.to(memory_format=torch.contiguous_format)
 
 

@@ -15,7 +15,7 @@ from benchmarks.measure import noise
 from benchmarks.plain_plvl import plain
 from benchmarks.start import Steps
 from benchmarks.steps import differences, forward_pass, hold_to, optimizer_step, whole_patches
-from papers_shared.packing import pack_linears
+from papers_shared.cpu import direct_linears, pack_linears
 from plvl.config import ModelConfig
 from plvl.losses import grounding_loss
 from plvl.modeling.attention import Attention
@@ -71,7 +71,8 @@ PROTOCOL = (
     "included. `sentences`: about one picture; `calls` sees picture and sentence anew each time. CLIPSeg is built from "
     "transformers' default configuration with the released patches of 16, its positions interpolated.",
     "Training: forward, the recipe's loss on boxes and masks, backward, AdamW step (with dropout and "
-    "stochastic depth).",
+    "stochastic depth; the same fused AdamW for both on the CPU). plvl's linear layers go to oneDNN there, as `train` "
+    "has them.",
     "Loader: one process, one thread; 640x480 JPEG pictures with a box and a polygon, as COCO's, in the operating "
     "system's file cache. plvl's rate includes crop, flip, colour jitter, mask and normalisation; PIL's, the picture "
     "stretched to the square, does not.",
@@ -171,7 +172,11 @@ def training_step(
     plan = refcoco_unc()
     model = network.model
     assert isinstance(model, PLVL)
-    optimizer = torch.optim.AdamW(parameter_groups(model, plan.optim), betas=plan.optim.betas)
+    if case.network == "plvl" and device.type == "cpu":
+        direct_linears(network)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, plan.optim), betas=plan.optim.betas, fused=device.type == "cpu"
+    )
     batch = noise(case.batch, case.side).to(device)
     generator = torch.Generator().manual_seed(3)
     boxes = (torch.rand(case.batch, 4, generator=generator) * 0.4 + 0.3).to(device)

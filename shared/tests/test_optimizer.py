@@ -15,6 +15,7 @@ from papers_shared.runs import RunFolder, TrainingState, optimizer_from_tensors,
 
 BUILD: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2, betas=(0.8, 0.95)),
+    "fused": lambda groups: torch.optim.AdamW(groups, lr=1e-2, fused=True),
     "amsgrad": lambda groups: torch.optim.AdamW(groups, lr=1e-2, amsgrad=True, foreach=False),
     "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9, nesterov=True),
     "plain sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2),
@@ -66,6 +67,45 @@ def test_resumed_training_is_the_same_bit_for_bit(kind: str) -> None:
     step(model, optimizer, range(3, 6))
     step(other, resumed, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_convolutions_in_channels_last_resume_bit_for_bit(fused: bool) -> None:
+    def network() -> nn.Module:
+        return nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+
+    def learn(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+        for seed in seeds:
+            optimizer.zero_grad()
+            x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    model, other = network(), network()
+    first = torch.optim.AdamW(model.parameters(), fused=fused)
+    learn(model, first, range(3))
+    tensors, state = optimizer_to_tensors(first, model.named_parameters())
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    other.load_state_dict(model.state_dict())
+    resumed = torch.optim.AdamW(other.parameters(), fused=fused)
+    optimizer_from_tensors(resumed, other.named_parameters(), tensors, state)
+    learn(model, first, range(3, 5))
+    learn(other, resumed, range(3, 5))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_how_a_step_is_computed_is_not_resumed() -> None:
+    model = nn.Linear(4, 2)
+    saved = torch.optim.AdamW(model.parameters(), lr=0.5, fused=True)
+    step(model, saved, range(2))
+    other = torch.optim.AdamW(model.parameters(), lr=0.1)
+    optimizer_from_tensors(
+        other, model.named_parameters(), *optimizer_to_tensors(saved, model.named_parameters())
+    )
+    (group,) = other.param_groups
+    assert group["lr"] == 0.5
+    assert not group["fused"]
+    step(model, other, range(2, 4))
 
 
 def test_integer_state_keeps_its_type() -> None:

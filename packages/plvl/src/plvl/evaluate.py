@@ -20,9 +20,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from papers_shared.cpu import pack_linears
 from papers_shared.losses import cxcywh_to_xyxy
 from papers_shared.metrics import GroundingMetrics
-from papers_shared.packing import pack_linears
 from papers_shared.runs import Progress, make_accelerator
 from plvl.data import GroundingSamples, load_mask, open_split, quick_check
 from plvl.modeling.plvl import PLVL, TRAINING, PLVLOutput

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from papers_shared.cpu import pack_linears
 from papers_shared.errors import UserError
 from papers_shared.heat import heat_map
 from papers_shared.images import load_image, side_by_side
 from papers_shared.losses import cxcywh_to_xyxy
-from papers_shared.packing import pack_linears
 from plvl.drawing import caption, draw_target, fit
 from plvl.modeling.plvl import PLVL, PLVLOutput
 from plvl.options import Device, Precision, PredictOptions

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from papers_shared.cpu import direct_linears
 from papers_shared.errors import UserError
 from papers_shared.runs import (
     FREE_RUN_OPTIONS,
@@ -106,7 +107,9 @@ def train(recipe: Recipe) -> Path:
     same_everywhere(accelerator, training_samples=samples, checkpoint=checkpoint and checkpoint.name)
 
     # ---- network, optimizer, moving average
-    network = task.build()
+    network, on_cpu = task.build(), accelerator.device.type == "cpu"
+    if on_cpu:
+        direct_linears(network)
     if optim.sync_bn:
         if accelerator.device.type != "cuda":
             raise UserError("--optim.sync-bn needs GPUs: leave it out on this machine.")
@@ -120,7 +123,7 @@ def train(recipe: Recipe) -> Path:
         model = shard(network, units(network), accelerator)
     else:
         model = accelerator.prepare(network)
-    optimizer = torch.optim.AdamW(parameter_groups(network, optim), betas=optim.betas)
+    optimizer = torch.optim.AdamW(parameter_groups(network, optim), betas=optim.betas, fused=on_cpu)
     prepared_optimizer = accelerator.prepare(optimizer)
     state = TrainingState(network, optimizer, ema, accelerator.scaler, accelerator.is_main_process)
     start, best = 0, {name: {"score": -math.inf, "step": 0} for name in _choices(recipe)}

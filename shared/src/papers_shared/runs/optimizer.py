@@ -10,6 +10,8 @@ from torch import Tensor
 
 from papers_shared.errors import UserError
 
+_KERNELS = ("foreach", "fused", "capturable")
+
 
 def optimizer_to_tensors(
     optimizer: torch.optim.Optimizer, names: Iterable[tuple[str, Tensor]]
@@ -57,7 +59,8 @@ def optimizer_from_tensors(
 ) -> None:
     """Put what `optimizer_to_tensors` returned into an optimizer built alike, bit for bit.
 
-    Tensors move to their parameter's device and keep their type; `step` counters stay on the CPU unless the
+    Which kernels compute a step is this optimizer's affair, not the saved one's. Tensors move to their parameter's
+    device and keep their type; `step` counters stay on the CPU unless the
     group is `capturable` or `fused`, as in torch.
 
     Raises:
@@ -89,7 +92,7 @@ def optimizer_from_tensors(
         for key, value in group.items():
             if isinstance(value, Tensor):
                 value.copy_(entries[f"group {number}"][key])
-            elif key != "params":
+            elif key not in ("params", *_KERNELS):
                 new = saved["hyper"][key]
                 group[key] = tuple(new) if isinstance(value, tuple) else new
         on_device = group.get("capturable") or group.get("fused")
@@ -97,10 +100,17 @@ def optimizer_from_tensors(
             state: dict[str, Any] = dict(json_state["state"][name])
             for key, tensor in entries.get(name, {}).items():
                 device = param.device if key != "step" or on_device else torch.device("cpu")
-                state[key] = tensor.to(device, copy=True)
+                state[key] = _laid_out_as(param, tensor.to(device, copy=True))
             optimizer.state.pop(param, None)
             if state:
                 optimizer.state[param] = state
+
+
+def _laid_out_as(param: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the parameter's order in memory, which fused kernels take for granted."""
+    if tensor.shape != param.shape or tensor.stride() == param.stride():
+        return tensor
+    return torch.empty_like(param, dtype=tensor.dtype).copy_(tensor)
 
 
 def _json(value: Any, where: str) -> Any:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from papers_shared.checkpoints import load_official
+from papers_shared.cpu import pack_linears
 from papers_shared.errors import UserError
-from papers_shared.packing import pack_linears
 from papers_shared.sam.cache import EmbeddingCache
 from papers_shared.sam.network import SamNetwork
 from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SIZES, SamShape

@@ -14,6 +14,8 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from papers_shared.eager import is_eager, is_hooked
+
 aten = torch.ops.aten
 PLAIN = (nn.Conv2d, LayerNorm2d)
 Gradients = tuple[Tensor | None, ...]
@@ -23,14 +25,14 @@ def is_lean(x: Tensor, *modules: nn.Module) -> bool:
     """Whether the functions of this file may stand in for `modules`: in eager training, where nothing is hooked
     to a module or wrapped around it.
     """
-    return is_training(x) and all(type(module) in PLAIN and not _is_hooked(module) for module in modules)
+    return is_training(x) and all(type(module) in PLAIN and not is_hooked(module) for module in modules)
 
 
 def is_training(x: Tensor | torch.fx.Proxy) -> bool:
     """Whether eager autograd records what is done to `x`: no tracer, no compiler, no functional transform."""
-    if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if isinstance(x, torch.fx.Proxy):
         return False
-    return torch.is_grad_enabled() and x.requires_grad and not torch._C._are_functorch_transforms_active()
+    return torch.is_grad_enabled() and x.requires_grad and is_eager()
 
 
 def channels_last_gradient(x: Tensor) -> Tensor:
@@ -119,15 +121,6 @@ class _ConvMlp(torch.autograd.Function):
         gradient = _gelu_backward_(gradient.add_(skip), before)
         g_x, g_w1, g_b1 = _convolve_backward(gradient, x, w1, ctx.geometry[0], ctx.needs_input_grad[0])
         return g_x, g_w1, g_b1, g_w2, g_b2, g_w3, g_b3, None
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def _weights(conv: nn.Conv2d) -> tuple[Tensor, Any]:

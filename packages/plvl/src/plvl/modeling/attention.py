@@ -1,4 +1,6 @@
-"""The two attentions of the network, both through `scaled_dot_product_attention`."""
+"""The two attentions of the network, both through `scaled_dot_product_attention`, or `cpu_attention` where that is
+sooner.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from papers_shared.packing import eager_inference
+from papers_shared.cpu import eager_cpu, eager_inference
+from plvl.modeling.cpu_attention import cpu_attention
 
 
 class SelfAttention(nn.Module):
@@ -42,7 +45,12 @@ class SelfAttention(nn.Module):
         q, k, v = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         ).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position_bias(q, wh, ww))
+        rows = relative_rows(self.rel_pos_h, wh).to(q.dtype)
+        columns = relative_rows(self.rel_pos_w, ww).to(q.dtype)
+        if eager_cpu(q):
+            x = cpu_attention(q, k, v, rows=rows, columns=columns)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(q, rows, columns))
         x = rearrange(
             x,
             "(b nh nw) heads (wh ww) d -> b (nh wh) (nw ww) (heads d)",
@@ -52,19 +60,22 @@ class SelfAttention(nn.Module):
         )
         return self.proj(x[:, :H, :W])
 
-    def position_bias(self, q: Tensor, height: int, width: int) -> Tensor:
-        """What relative positions add to the logits: the unscaled queries (B, heads, L, d) against the two
-        tables.
 
-        Returns:
-            (B, heads, L, L) in the type of the queries, L = height * width row by row.
-        """
-        q = q.unflatten(2, (height, width))
-        rows = relative_rows(self.rel_pos_h, height).to(q.dtype)
-        columns = relative_rows(self.rel_pos_w, width).to(q.dtype)
-        by_height = torch.einsum("bnywd,ykd->bnywk", q, rows).contiguous()
-        by_width = torch.einsum("bnywd,wkd->bnywk", q, columns).contiguous()
-        return (by_height[..., :, None] + by_width[..., None, :]).flatten(4, 5).flatten(2, 3)
+def position_bias(q: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """What relative positions add to the logits: the unscaled queries (B, heads, L, d) against the two tables.
+
+    Args:
+        q: (B, heads, L, d), L = height * width row by row.
+        rows: (height, height, d), of `relative_rows`.
+        columns: (width, width, d) likewise.
+
+    Returns:
+        (B, heads, L, L).
+    """
+    q = q.unflatten(2, (len(rows), len(columns)))
+    by_height = torch.einsum("bnywd,ykd->bnywk", q, rows).contiguous()
+    by_width = torch.einsum("bnywd,wkd->bnywk", q, columns).contiguous()
+    return (by_height[..., :, None] + by_width[..., None, :]).flatten(4, 5).flatten(2, 3)
 
 
 def relative_rows(table: Tensor, size: int) -> Tensor:
@@ -118,10 +129,12 @@ class Attention(nn.Module):
         if self._absorbs(query.shape[1], key.shape[1]):
             return self._absorbed(query, k, v, key_mask)
         q = self.split(self.q(query))
-        mask = None if key_mask is None else key_mask[:, None, None, :]
-        x = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        if torch.is_grad_enabled() and eager_cpu(q):
+            x = cpu_attention(q, k, v, key_mask=key_mask, dropout=dropout)
+        else:
+            mask = None if key_mask is None else key_mask[:, None, None, :]
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from papers_shared.cpu import gelu_linear
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
 from plvl.config import ModelConfig
@@ -61,8 +62,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
-        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))
+        return gelu_linear(self.fc1(x), self.fc2)
 
 
 class Block(nn.Module):
