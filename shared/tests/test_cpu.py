@@ -46,7 +46,7 @@ def test_changed_weights_are_seen() -> None:
         torch.testing.assert_close(packed(x), other(x))
 
 
-def test_gradients_other_types_and_copies_take_the_plain_way() -> None:
+def test_packed_layers_copy_learn_and_change_type_as_torchs() -> None:
     packed, plain = pack_linears(network()), network()
     x = torch.randn(2, 24)
     with torch.no_grad():

@@ -12,8 +12,8 @@ from shapes import small
 from torch import Tensor
 
 from plvl.modeling import attention, cpu_attention
-from plvl.modeling.attention import position_bias
 from plvl.modeling.plvl import PLVL
+from plvl.modeling.positions import position_bias
 
 HEIGHT, WIDTH = 2, 3
 TOKENS = HEIGHT * WIDTH

@@ -16,9 +16,10 @@ from papers_shared.errors import UserError
 from plvl.config import TABLE_4_LANGUAGE_BLOCKS, TABLE_6_HEAD_GROUPS, TABLE_7_MODELS, LossConfig, ModelConfig
 from plvl.convert import dropped_names
 from plvl.losses import grounding_loss
-from plvl.modeling.attention import Attention, SelfAttention, relative_rows
+from plvl.modeling.attention import Attention, SelfAttention
 from plvl.modeling.head import decode_boxes
 from plvl.modeling.plvl import PLVL
+from plvl.modeling.positions import relative_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 FACTS = json.loads((GOLDEN / "network.json").read_text())

@@ -27,11 +27,6 @@ def eager_cpu(x: Tensor) -> bool:
     )
 
 
-def eager_inference() -> bool:
-    """Whether what is computed now is neither differentiated nor kept as a graph."""
-    return not torch.is_grad_enabled() and is_eager()
-
-
 class DirectLinear(nn.Linear):
     """A linear layer that goes to oneDNN's kernels, forward and backward, where torch would ask its BLAS."""
 
@@ -39,10 +34,8 @@ class DirectLinear(nn.Linear):
         """(..., in_features) -> (..., out_features)."""
         if not _fits(input, self):
             return super().forward(input)
-        if torch.is_grad_enabled():
-            y: Tensor = _Linear.apply(input, self.weight, self.bias, False)
-            return y
-        return _product(input, self.weight, self.bias)
+        y: Tensor = _Linear.apply(input, self.weight, self.bias, False)
+        return y
 
 
 class PackedLinear(DirectLinear):

@@ -60,12 +60,11 @@ def optimizer_from_tensors(
     """Put what `optimizer_to_tensors` returned into an optimizer built alike, bit for bit.
 
     Which kernels compute a step is this optimizer's affair, not the saved one's. Tensors move to their parameter's
-    device and keep their type; `step` counters stay on the CPU unless the
-    group is `capturable` or `fused`, as in torch.
+    device and keep their type; `step` counters stay on the CPU unless the group is `capturable` or `fused`, as in
+    torch.
 
     Raises:
-        UserError: Groups, parameter names, shapes, hyperparameter names or tensors differ from the saved
-        ones.
+        UserError: Groups, parameter names, shapes, hyperparameter names or tensors differ from the saved ones.
     """
     name_of = {id(param): name for name, param in names}
     _same("optimizer tensors", json_state["tensors"], tensors)

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from papers_shared.cpu import eager_cpu, eager_inference
+from papers_shared.cpu import eager_cpu
+from papers_shared.eager import is_eager
 from plvl.modeling.cpu_attention import cpu_attention
+from plvl.modeling.positions import position_bias, relative_rows
 
 
 class SelfAttention(nn.Module):
@@ -59,37 +61,6 @@ class SelfAttention(nn.Module):
             wh=wh,
         )
         return self.proj(x[:, :H, :W])
-
-
-def position_bias(q: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """What relative positions add to the logits: the unscaled queries (B, heads, L, d) against the two tables.
-
-    Args:
-        q: (B, heads, L, d), L = height * width row by row.
-        rows: (height, height, d), of `relative_rows`.
-        columns: (width, width, d) likewise.
-
-    Returns:
-        (B, heads, L, L).
-    """
-    q = q.unflatten(2, (len(rows), len(columns)))
-    by_height = torch.einsum("bnywd,ykd->bnywk", q, rows).contiguous()
-    by_width = torch.einsum("bnywd,wkd->bnywk", q, columns).contiguous()
-    return (by_height[..., :, None] + by_width[..., None, :]).flatten(4, 5).flatten(2, 3)
-
-
-def relative_rows(table: Tensor, size: int) -> Tensor:
-    """The rows of a relative position table for every query and key of a side of `size` tokens.
-
-    A table built for another side is resized linearly. Row `query - key + size - 1` belongs to a pair.
-
-    Returns:
-        (size queries, size keys, d).
-    """
-    if len(table) != 2 * size - 1:
-        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear", align_corners=False)[0].T
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places[None, :] + size - 1]
 
 
 class Attention(nn.Module):
@@ -143,7 +114,7 @@ class Attention(nn.Module):
 
     def _absorbs(self, queries: int, keys: int) -> bool:
         """Whether `_absorbed` takes fewer multiply-adds, where they alone count."""
-        if self.training or not eager_inference():
+        if self.training or torch.is_grad_enabled() or not is_eager():
             return False
         dim = self.proj.in_features
         return keys * dim + queries * self.num_heads * keys < queries * dim + queries * keys

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from plvl.modeling.positions import position_bias
+
 AT_ONCE = 2**19
 """Weights that are computed at once: 2 MB in float32."""
 
@@ -60,10 +62,11 @@ class _CpuAttention(torch.autograd.Function):
             kept = q.new_empty((B, heads, L, M), dtype=torch.bool).bernoulli_(1 - dropout)
         out = q.new_empty(B, L, heads, v.shape[3]).transpose(1, 2)
         for part in _parts(q, k):
-            weights = _weights(q, k, key_mask, rows, columns, part)
+            query, key, value = (x[part].flatten(0, 1) for x in (q, k, v))
+            weights = _weights(query, key, None if key_mask is None else key_mask[part[0]], rows, columns)
             if kept is not None:
                 weights *= kept[part].flatten(0, 1)
-            out[part] = (weights @ v[part].flatten(0, 1)).view_as(out[part])
+            out[part] = (weights @ value).view_as(out[part])
         ctx.save_for_backward(q, k, v, key_mask, rows, columns, kept)
         ctx.factor = 1 / (1 - dropout)
         return out.mul_(ctx.factor) if dropout > 0 else out
@@ -78,16 +81,15 @@ class _CpuAttention(torch.autograd.Function):
         to_columns = None if columns is None else torch.zeros_like(columns)
         for part in _parts(q, k):
             query, key, value, change = (x[part].flatten(0, 1) for x in (q, k, v, grad))
+            weights = seen = _weights(
+                query, key, None if key_mask is None else key_mask[part[0]], rows, columns
+            )
+            to_seen = change @ value.transpose(1, 2)
             if kept is not None:
-                change = change * ctx.factor
-            weights = _weights(q, k, key_mask, rows, columns, part)
-            to_weights = change @ value.transpose(1, 2)
-            seen = weights
-            if kept is not None:
-                seen = weights * kept[part].flatten(0, 1)
-                to_weights *= kept[part].flatten(0, 1)
+                scaled = kept[part].flatten(0, 1) * ctx.factor
+                seen, to_seen = weights * scaled, to_seen.mul_(scaled)
             to_v[part] = (seen.transpose(1, 2) @ change).view_as(to_v[part])
-            to_logits = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+            to_logits = torch.ops.aten._softmax_backward_data(to_seen, weights, -1, weights.dtype)
             to_query = torch.bmm(to_logits, key).mul_(scale)
             if to_rows is not None and to_columns is not None:
                 grid = query.unflatten(1, (len(rows), len(columns)))
@@ -113,25 +115,25 @@ def _parts(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _weights(
-    q: Tensor,
-    k: Tensor,
-    key_mask: Tensor | None,
-    rows: Tensor | None,
-    columns: Tensor | None,
-    part: tuple[slice, slice],
+    query: Tensor, key: Tensor, key_mask: Tensor | None, rows: Tensor | None, columns: Tensor | None
 ) -> Tensor:
-    """What the queries of a part give to its keys, (pictures x heads, L, M), before dropout."""
-    query, key = q[part].flatten(0, 1), k[part].flatten(0, 1)
+    """What the queries give to the keys, before dropout.
+
+    Args:
+        query: (pictures x heads, L, d).
+        key: (pictures x heads, M, d).
+        key_mask: (pictures, M).
+        rows, columns: As `cpu_attention` takes them.
+
+    Returns:
+        (pictures x heads, L, M).
+    """
     scale = query.shape[-1] ** -0.5
     if rows is None or columns is None:
         logits = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     else:
-        grid = query.unflatten(1, (len(rows), len(columns)))
-        by_row = torch.einsum("nywd,ykd->nywk", grid, rows)
-        by_column = torch.einsum("nywd,wkd->nywk", grid, columns)
-        logits = (by_row[..., :, None] + by_column[..., None, :]).flatten(3).flatten(1, 2)
-        logits.baddbmm_(query, key.transpose(1, 2), alpha=scale)
+        logits = position_bias(query, rows, columns).baddbmm_(query, key.transpose(1, 2), alpha=scale)
     if key_mask is not None:
-        hidden = ~key_mask[part[0], None, None]
-        logits.view(*q[part].shape[:3], -1).masked_fill_(hidden, float("-inf"))
+        of_each_head = key_mask.repeat_interleave(len(query) // len(key_mask), 0)
+        logits.masked_fill_(~of_each_head[:, None], float("-inf"))
     return torch.softmax(logits, -1, out=logits)
