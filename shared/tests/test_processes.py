@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import accelerate.utils
@@ -59,6 +63,48 @@ def test_a_launch_of_several_that_started_one_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UserError, match="asked for several processes and started one: give it --multi_gpu"):
         make_accelerator()
+
+
+THREADS = """
+import atexit, os
+from pathlib import Path
+atexit.register(lambda: print([task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]))
+from papers_shared.runs import make_accelerator, same_everywhere
+same_everywhere(make_accelerator(), process=os.environ["RANK"])
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the names of threads are read from Linux's /proc"
+)
+def test_no_thread_of_the_exchange_outlives_the_program() -> None:
+    """Here a program that ends with a refusal; one that lived on would now and then abort the process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", THREADS],
+            env={
+                **os.environ,
+                **place,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        out, errors = rank.communicate(timeout=120)
+        assert "UserError: the processes do not agree on the process" in errors
+        assert rank.returncode == 1, errors
+        assert "python" in out
+        assert "gloo" not in out
 
 
 def test_the_fsdp_of_accelerate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
