@@ -76,6 +76,8 @@ class _CpuAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, key_mask, rows, columns, kept = ctx.saved_tensors
         scale = q.shape[-1] ** -0.5
+        if kept is not None:
+            grad = grad * ctx.factor
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         to_rows = None if rows is None else torch.zeros_like(rows)
         to_columns = None if columns is None else torch.zeros_like(columns)
@@ -86,8 +88,8 @@ class _CpuAttention(torch.autograd.Function):
             )
             to_seen = change @ value.transpose(1, 2)
             if kept is not None:
-                scaled = kept[part].flatten(0, 1) * ctx.factor
-                seen, to_seen = weights * scaled, to_seen.mul_(scaled)
+                passed = kept[part].flatten(0, 1)
+                seen, to_seen = weights * passed, to_seen.mul_(passed)
             to_v[part] = (seen.transpose(1, 2) @ change).view_as(to_v[part])
             to_logits = torch.ops.aten._softmax_backward_data(to_seen, weights, -1, weights.dtype)
             to_query = torch.bmm(to_logits, key).mul_(scale)
