@@ -110,6 +110,6 @@ class DemoOptions:
     output: str = "plvl-demo"
     """Folder for the scenes, the runs and index.html."""
     steps: int = 0
-    """Optimizer steps of each model; 0: as the recipe `toy` says, about two minutes on two cores for each model."""
+    """Optimizer steps of each model; 0: as the recipe `toy` says."""
     seed: int = 0
     """Seed of the scenes and of the training."""

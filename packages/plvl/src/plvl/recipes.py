@@ -154,7 +154,7 @@ def mixed_coco_official() -> Recipe:
 
 
 def toy() -> Recipe:
-    """A small PLVL on the embedded scenes of shapes: two to three minutes on two CPU cores. No table.
+    """A small PLVL on the embedded scenes of shapes: two to four minutes on two CPU cores. No table.
 
     plvl demo, or: plvl train toy --data.root TOY_FOLDER/built
     """
