@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from shapes import small
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from plvl.modeling import attention, cpu_attention
 from plvl.modeling.plvl import PLVL
@@ -53,6 +54,15 @@ def test_it_hides_keys_and_drops_weights(monkeypatch: pytest.MonkeyPatch, at_onc
     torch.testing.assert_close(whole, F.scaled_dot_product_attention(q, k, v, attn_mask=MASK[:, None, None]))
     assert not torch.equal(attend(q, k, v), whole)
     assert torch.autograd.gradcheck(attend, (q, k, v))
+
+
+def test_its_multiply_adds_are_counted() -> None:
+    """By torch's counter, of which benchmarks make their figures: it does not see a product in place."""
+    q, k, v, rows, columns = inputs()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        cpu_attention.cpu_attention(q, k, v, rows=rows, columns=columns)
+    products, positions = q.numel() * TOKENS, q.numel() * (HEIGHT + WIDTH)
+    assert counter.get_total_flops() == 2 * (2 * products + positions)
 
 
 def test_dropout_leaves_out_its_rate_and_keeps_the_mean() -> None:

@@ -134,7 +134,8 @@ def _weights(
     if rows is None or columns is None:
         logits = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     else:
-        logits = position_bias(query, rows, columns).baddbmm_(query, key.transpose(1, 2), alpha=scale)
+        logits = position_bias(query, rows, columns)
+        torch.baddbmm(logits, query, key.transpose(1, 2), alpha=scale, out=logits)
     if key_mask is not None:
         of_each_head = key_mask.repeat_interleave(len(query) // len(key_mask), 0)
         logits.masked_fill_(~of_each_head[:, None], float("-inf"))
