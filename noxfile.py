@@ -102,10 +102,8 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and size beside the peers; `nox -s bench -- fanet` for one package."""
-    install(
-        session, *group("bench"), "./packages/fanet[peers]", "./packages/plvl", "./packages/cabl-cgsr[sam]"
-    )
+    """Speed and memory beside the plain form and the peers, or `-- tables`; `-- fanet` for one package."""
+    install(session, *group("bench"), "./packages/fanet", "./packages/plvl", "./packages/cabl-cgsr[sam]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

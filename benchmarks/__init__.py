@@ -1,6 +1,8 @@
-"""The benchmark suite: `python -m benchmarks`. It imports the packages; nothing imports it. See README.md."""
+"""The benchmarks: `python -m benchmarks`. They import the packages; nothing imports them. See README.md."""
 
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
-"""What was measured: PACKAGE-cpu.json, PACKAGE-cuda.json."""
+ROOT = Path(__file__).resolve().parents[1]
+"""This checkout."""
+RESULTS = ROOT / "benchmarks" / "results"
+"""One page for each package: PACKAGE-cpu.md, PACKAGE-cuda.md."""

@@ -1,4 +1,4 @@
-"""Where a figure was measured: machine, versions, commit."""
+"""Where something was measured: processor, versions, commit, load."""
 
 from __future__ import annotations
 
@@ -6,70 +6,49 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import psutil
-import torch
 
-from benchmarks.measure import ROOT
-
-LIBRARIES = (
-    "fanet",
-    "plvl",
-    "cabl-cgsr",
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "segment-anything",
-    "segmentation-models-pytorch",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-    "datasets",
-)
+LIBRARIES = ("torch", "timm", "transformers", "segment-anything", "torchvision", "numpy")
 
 
-def environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """Machine, versions and commit."""
-    machine = {
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=False),
-        "threads_used": threads,
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-    }
-    versions = {"python": platform.python_version()}
+def processor(device: str, threads: int) -> str:
+    """The device in words."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    name = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    return f"{name}, {threads} of {psutil.cpu_count(logical=False)} cores"
+
+
+def versions() -> str:
+    found = [f"python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed as a distribution"
-    return {"machine": machine, "versions": versions, "commit": _commit()}
+            continue
+    return ", ".join(found)
 
 
 def load() -> float:
-    """What else this machine has to do, as it says: runnable processes over the last minute."""
-    return round(psutil.getloadavg()[0], 2)
+    """Processes that want to run, as a mean over the last minute."""
+    return psutil.getloadavg()[0]
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Commit of the tree, with `+changes` where it has any beside results; None outside git."""
+def commit(checkout: Path) -> str:
+    """The commit of a checkout, with `+changes` where its sources have any; `unknown` outside git."""
     try:
-        commit = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
-        return commit + ("+changes" if changed else "")
+        head = _git(checkout, "rev-parse", "--short=10", "HEAD")
+        changed = _git(checkout, "status", "--porcelain", "--", "packages/*/src", "shared/src")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return "unknown"
+    return head + ("+changes" if changed else "")
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -1,9 +1,8 @@
 """Conformer with CABL and its maps written down plainly: the yardstick of the speed ratios.
 
 Eager attention whose maps are all kept, in training too, edges that the backward pass remembers, 1x1 convolutions
-before pooling, contiguous (B, C, H, W) everywhere, and maps of one picture, one size and one mirror at a time. Only
-the package's defaults are here. Entry names are those of `cabl_cgsr.Localizer`, so that its weights load;
-`benchmarks.cabl_cgsr_networks.check_equality` holds both to the same numbers.
+before pooling, contiguous (B, C, H, W) everywhere, and maps of one image, one size and one mirror at a time. Only
+the package's defaults are here. Entry names are those of `cabl_cgsr.Localizer`, so that its weights load.
 """
 
 from __future__ import annotations
@@ -213,31 +212,22 @@ class PlainLocalizer(nn.Module):
         return PlainOutput(logits_conv, self.trans_cls_head(tokens[:, 0]), conv_map, trans_map, attention)
 
 
-def plain_maps(network: PlainLocalizer, images: Tensor, sides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Score and aggregated map (Eq. 2) of pictures (B, 3, H, W), each alone at each size and mirror.
+def plain_maps(network: PlainLocalizer, views: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Score and aggregated map (Eq. 2) of one image, from one view (1, 3, s, s) and one mirror at a time.
 
     Returns:
-        Scores (B,), and unscaled maps (B, H, W).
+        The score, and the unscaled map (H, W) of this size.
     """
-    size = (images.shape[2], images.shape[3])
-    pictures = [_one(network, image[None], sides, size) for image in images]
-    return torch.stack([score for score, _ in pictures]), torch.cat([found for _, found in pictures])
-
-
-def _one(
-    network: PlainLocalizer, image: Tensor, sides: tuple[int, ...], size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
     maps, scores = [], []
-    for side in sides:
-        resized = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
+    for view in views:
         for mirrored in (False, True):
-            output = network(resized.flip(-1) if mirrored else resized)
+            output = network(view.flip(-1) if mirrored else view)
             conv_map, trans_map = _scaled(_full(output.conv_map)), _scaled(_full(output.trans_map))
             union = torch.maximum(conv_map, trans_map)
             attention = _full(torch.stack(output.attention)).mean(dim=2).sum(dim=0)[:, 1:, 1:]
             coupled = (attention @ union.reshape(1, -1, 1)).reshape(union.shape)
             coupled = coupled.flip(-1) if mirrored else coupled
-            maps.append(F.interpolate(coupled, size=size, mode="bilinear", align_corners=False)[:, 0])
+            maps.append(F.interpolate(coupled, size=size, mode="bilinear", align_corners=False)[0, 0])
             scores.append(_full(output.logits_conv.sigmoid() + output.logits_trans.sigmoid()) / 2)
     return torch.stack(scores).mean(), torch.stack(maps).mean(dim=0)
 

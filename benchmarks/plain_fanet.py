@@ -1,14 +1,14 @@
-"""FANet's backbone written down plainly: the yardstick of the speed ratios.
+"""FANet and its segmentor written down plainly: the yardstick of the speed ratios.
 
-Contiguous (B, C, H, W) everywhere, and a channels-first LayerNorm made of elementwise operations, as
-ConvNeXt-style code writes it. Entry names are those of the authors' checkpoints, so that
-`fanet.convert.convert_state_dict` gives the package's network the same weights;
-`benchmarks.fanet_networks.check_equality` holds both to the same numbers.
+Contiguous (B, C, H, W) everywhere, a channels-first LayerNorm made of elementwise operations, as ConvNeXt-style code
+writes it, and the heads as mmsegmentation 0.x has them. Entry names are those of the authors' checkpoints, so that
+`fanet.convert` gives the package's network the same weights.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ DEPTHS = (2, 2, 8, 2)
 KERNELS = (5, 5, 3, 3)
 MLP_RATIO = 4
 SCM_GROUPS = 4
+POOL_SCALES = (1, 2, 3, 6)
+CHANNELS = 256
+AUXILIARY_STAGE = 2
 
 
 class ChannelNorm(nn.Module):
@@ -104,8 +107,6 @@ class Block(nn.Module):
 class PlainFANet(nn.Module):
     """Images (B, 3, H, W) -> the four maps at strides 4, 8, 16, 32, contiguous (B, C, h, w)."""
 
-    output_fmt = "NCHW"
-
     def __init__(self, drop_path_rate: float = 0.1) -> None:
         super().__init__()
         rates = torch.linspace(0, drop_path_rate, sum(DEPTHS)).tolist()
@@ -123,3 +124,86 @@ class PlainFANet(nn.Module):
             x = stage(downsample(x))
             maps.append(x)
         return maps
+
+
+class ConvModule(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, in_chans: int, out_chans: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_chans)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class PlainUPerHead(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        *fine, coarse = WIDTHS
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(coarse, CHANNELS, 1))
+            for scale in POOL_SCALES
+        )
+        self.bottleneck = ConvModule(coarse + len(POOL_SCALES) * CHANNELS, CHANNELS, 3)
+        self.lateral_convs = nn.ModuleList(ConvModule(width, CHANNELS, 1) for width in fine)
+        self.fpn_convs = nn.ModuleList(ConvModule(CHANNELS, CHANNELS, 3) for _ in fine)
+        self.fpn_bottleneck = ConvModule(len(WIDTHS) * CHANNELS, CHANNELS, 3)
+        self.dropout = nn.Dropout2d(0.1)
+        self.conv_seg = nn.Conv2d(CHANNELS, num_classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        laterals = [conv(x) for conv, x in zip(self.lateral_convs, maps[:-1], strict=True)]
+        pooled = [_resize(module(maps[-1]), maps[-1]) for module in self.psp_modules]
+        laterals.append(self.bottleneck(torch.cat([maps[-1], *pooled], dim=1)))
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + _resize(laterals[i], laterals[i - 1])
+        levels = [conv(x) for conv, x in zip(self.fpn_convs, laterals[:-1], strict=True)] + laterals[-1:]
+        fused = self.fpn_bottleneck(torch.cat([_resize(x, levels[0]) for x in levels], dim=1))
+        return self.conv_seg(self.dropout(fused))
+
+
+class PlainFCNHead(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvModule(WIDTHS[AUXILIARY_STAGE], CHANNELS, 3))
+        self.dropout = nn.Dropout2d(0.1)
+        self.conv_seg = nn.Conv2d(CHANNELS, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_seg(self.dropout(self.convs(x)))
+
+
+class PlainSegmenterOutput(NamedTuple):
+    logits: Tensor
+    """(B, num_classes, H/4, W/4)."""
+    aux_logits: Tensor | None
+    """(B, num_classes, H/16, W/16); None outside training."""
+
+
+class PlainSegmenter(nn.Module):
+    """Images (B, 3, H, W), whose sides are multiples of 4 -> the logits of both heads."""
+
+    def __init__(self, num_classes: int, drop_path_rate: float = 0.1) -> None:
+        super().__init__()
+        self.backbone = PlainFANet(drop_path_rate)
+        self.decode_head = PlainUPerHead(num_classes)
+        self.auxiliary_head = PlainFCNHead(num_classes)
+
+    def forward(self, x: Tensor) -> PlainSegmenterOutput:
+        maps = self.backbone(x)
+        auxiliary = self.auxiliary_head(maps[AUXILIARY_STAGE]) if self.training else None
+        return PlainSegmenterOutput(self.decode_head(maps), auxiliary)
+
+
+def draw_norms(network: nn.Module) -> None:
+    """Give every norm weights that are not the identity's."""
+    for module in network.modules():
+        if isinstance(module, ChannelNorm | nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

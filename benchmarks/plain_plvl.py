@@ -2,7 +2,7 @@
 
 The attentions are products, a bias that is added, a softmax and another product, each materialised, as the authors'
 code has them; the language model runs transformers' eager attention; convolutions are contiguous. The modules and
-weights are those of `plvl.PLVL`; `benchmarks.plvl_networks.check_equality` holds both to the same numbers.
+weights are those of `plvl.PLVL`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PlainPLVL(PLVL):
     """Padding as a large negative number that eager attention adds to its logits."""
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = 1 - attention_mask[:, None, None, :].to(self.decoder.vision_proj.weight.dtype)
+        hidden = 1 - attention_mask[:, None, None, :].to(next(self.parameters()).dtype)
         mask = hidden * torch.finfo(hidden.dtype).min
         return self.language(input_ids=input_ids, attention_mask=mask).last_hidden_state
 
@@ -105,5 +105,5 @@ def _positions(table: Tensor, size: int) -> Tensor:
     """(size, size, d): the table, resized to this side, for every query and key; as the authors, per forward."""
     if len(table) != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places[None, :] + size - 1]
+    tokens = torch.arange(size, device=table.device)
+    return table[tokens[:, None] - tokens[None, :] + size - 1]

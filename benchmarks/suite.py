@@ -1,185 +1,175 @@
-"""Runs the cases of a package, group by group, and collects what was measured and what could not be."""
+"""Runs the jobs: the variants of a job each in a process of its own, their calls in turns, A B C A B C."""
 
 from __future__ import annotations
 
-import gc
-import importlib
+import contextlib
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import torch
-from torch import nn
+from benchmarks import ROOT
+from benchmarks.jobs import AGAINST, COMPILED, OURS, PLAIN, Job, module_of
+from papers_shared.errors import UserError
 
-from benchmarks import exported, growth, measure, memory, start
-from benchmarks.cases import PACKAGES, Case, groups_of
-from benchmarks.findings import Findings, Plan
-
-SLOW = 10.0
-"""Seconds of a round from which the second call of each network counts, not the third."""
-Done = Callable[[Case], None]
+LONG_ENOUGH, FEWEST = 180.0, 3
+"""Seconds after which a job's rounds end early, but not before this many."""
+SAME = (AGAINST, PLAIN, COMPILED)
+"""Variants that must answer as ours does; so must those that a package's module names as `SAME`."""
 
 
-class DifferentFunctionError(Exception):
-    """Speed of another function is not worth measuring."""
+@dataclass(frozen=True)
+class Plan:
+    rounds: int
+    threads: int
+    device: str = "cpu"
+    against: Path | None = None
+    """Another checkout."""
 
 
-def run(
-    package: str,
-    cases: list[Case],
-    plan: Plan,
-    findings: Findings | None = None,
-    save: Callable[[Findings], None] = lambda findings: None,
-) -> Findings:
-    """Measure the cases: part by part (so that networks are built once), and within a part group by group.
+@dataclass
+class Row:
+    """One variant of one job: what was measured, or why it was not."""
 
-    Args:
-        findings: Of an earlier run: its finished groups are left out.
-        save: Called whenever a group is finished.
+    job: Job
+    variant: str
+    seconds: list[float] = field(default_factory=list)
+    """One value for each round."""
+    bytes: int = 0
+    """Peak memory beside the network."""
+    parameters: int = 0
+    gmac: float = 0.0
+    difference: float | None = None
+    """The largest relative difference from ours, of all outputs; None for ours, and for networks of others."""
+    missing: str = ""
+    """Why nothing was measured."""
+
+
+class DifferentAnswersError(UserError):
+    """The speed of another function is not worth measuring."""
+
+
+class Worker:
+    """The process of one variant.
 
     Raises:
-        DifferentFunctionError: the package's network and the plain one do not answer the same.
+        RuntimeError: From any call: the process ended; the message has its last line of error.
     """
-    torch.backends.cudnn.benchmark = True
-    module = importlib.import_module(PACKAGES[package])
-    findings = findings or Findings()
-    cases = findings.rest(cases)
 
-    def done(group: Case) -> None:
-        findings.finish(group)
-        save(findings)
+    def __init__(self, job: Job, variant: str, folder: Path, plan: Plan) -> None:
+        checkout = plan.against if variant == AGAINST and plan.against else ROOT
+        request: dict[str, Any] = {"job": asdict(job.network()), "variant": variant, "folder": str(folder)}
+        request |= {"threads": plan.threads, "device": plan.device}
+        self._errors = (folder / f"{variant}.log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", json.dumps(request)],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(plan.threads),
+                "PYTHONPATH": os.pathsep.join(sources(checkout)),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._answer()
 
-    timed = [case for case in cases if case.mode in ("inference", "training")]
-    for part in dict.fromkeys(case.part for case in timed):
-        _time_part([case for case in timed if case.part == part], module, plan, findings, done)
-        gc.collect()
-    for group, members in groups_of(
-        [case for case in cases if case.mode not in ("inference", "training", "growth")]
-    ).items():
-        for case in members:
-            _progress(case, case.network)
+    def ask(self, method: str) -> Any:
+        """What `Subject.METHOD()` answers."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # the process ended: the answer says why
+            print(method, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().splitlines() if line.strip()]
+        self._errors.close()
+        raise RuntimeError(lines[-1] if lines else f"the process ended with exit code {code}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+
+def sources(checkout: Path) -> list[str]:
+    """The folders to import from: the packages of a checkout, and the benchmarks of this one."""
+    folders = [*sorted(checkout.glob("packages/*/src")), checkout / "shared" / "src"]
+    own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [*(str(folder.resolve()) for folder in folders), str(ROOT), *filter(None, own)]
+
+
+def measure(job: Job, plan: Plan, save: Callable[[Row], None]) -> None:
+    """Measure one job, correctness first.
+
+    Args:
+        save: Called with each row as soon as it is measured.
+
+    Raises:
+        DifferentAnswersError: Ours and a variant on the same weights answer differently.
+        UserError: Ours can't be measured.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        workers: dict[str, tuple[Worker, Row]] = {}
+        for variant in job.variants:
+            row = Row(job, variant)
             try:
-                SINGLE[case.mode](case, module, plan, findings)
-            except Exception as error:  # one kind of figure less: the others still count
-                findings.miss(f"{case}, {case.network}", error)
-            gc.collect()
-        done(group)
-    _grow([case for case in cases if case.mode == "growth"], module, plan, findings, done)
-    return findings
+                worker = Worker(job, variant, Path(folder), plan)
+                stack.callback(worker.close)
+                _examine(worker, row)
+            except RuntimeError as error:
+                if variant == OURS:
+                    raise UserError(f"{job.package}: {job}: {error}") from error
+                row.missing = str(error)
+                save(row)
+                continue
+            workers[variant] = worker, row
+        _rounds(list(workers.values()), plan)
+        for _, row in workers.values():
+            save(row)
 
 
-def _time_part(cases: list[Case], module: ModuleType, plan: Plan, findings: Findings, done: Done) -> None:
-    networks = _build(module, cases, findings)
-    _count(module, networks, cases, findings)
-    for network in networks.values():
-        network.to(plan.device)
-    for group, members in groups_of(cases).items():
-        _progress(group)
-        present = [case for case in members if case.network in networks]
-        _time_group(present, networks, module, plan, findings)
-        done(group)
+def _examine(worker: Worker, row: Row) -> None:
+    """Everything but the time."""
+    if row.variant not in (AGAINST, COMPILED):
+        counted = worker.ask("count")
+        row.parameters, row.gmac = counted["parameters"], counted["gmac"]
+    module = module_of(row.job.package)
+    same = (*SAME, *getattr(module, "SAME", ()))
+    if row.variant in (OURS, *same):
+        worker.ask("outputs")
+    if row.variant in same and (found := worker.ask("compare")):
+        row.difference, bound = max(found.values()), module.BOUND
+        if not row.difference <= bound:
+            raise DifferentAnswersError(
+                f"{row.job.package}: {row.job}: {row.variant} and ours differ by {row.difference:.1e} on the same "
+                f"weights, more than {bound:.0e}"
+            )
+    row.bytes = worker.ask("memory")
 
 
-def _build(module: ModuleType, cases: list[Case], findings: Findings) -> dict[str, nn.Module]:
-    networks = {}
-    for case in {case.network: case for case in cases}.values():
-        try:
-            networks[case.network] = module.build(case)
-        except Exception as error:  # whatever keeps a peer from being built here is reported
-            if case.network in module.REQUIRED:
-                raise
-            findings.miss(f"{case.network}, {case.part}", error)
-    return networks
-
-
-def _count(module: ModuleType, networks: dict[str, nn.Module], cases: list[Case], findings: Findings) -> None:
-    """Equality first, then parameters and multiply-adds of one picture, all on the CPU."""
-    part, sides = cases[0].part, {case.side: case for case in cases}
-    if set(module.REQUIRED) <= set(networks):
-        try:
-            found = module.check_equality(networks, part, (*sides, 97))
-        except AssertionError as error:
-            raise DifferentFunctionError(str(error)) from error
-        findings.equality |= found
-        print(f"{part}: same function, largest relative difference {max(found.values()):.1e}", flush=True)
-    for name, network in networks.items():
-        figures: dict[str, float] = {"parameters": measure.parameters(network)}
-        if name == module.REQUIRED[0] and hasattr(module, "paper_gmac") and part == "network":
-            figures["paper_gmac"] = module.paper_gmac(network)
-        for side in {case.side for case in cases if case.network == name}:
-            case = Case(cases[0].package, name, part, "inference", side, count=sides[side].count)
-            figures[f"gmac@{side}"] = measure.gmac(module.inference(network, case, torch.device("cpu")))
-        own = findings.networks.setdefault(name, {"title": module.NETWORKS[name]})
-        own[part] = {**own.get(part, {}), **figures}
-
-
-def _time_group(
-    cases: list[Case], networks: dict[str, nn.Module], module: ModuleType, plan: Plan, findings: Findings
-) -> None:
-    torch.compiler.reset()
-    runners: dict[Case, measure.Runner] = {}
-    firsts: dict[Case, float] = {}
-    for case in cases:
-        network: Any = networks[case.network]
-        if case.compiled:
-            network = torch.compile(network, dynamic=False)
-        make = module.inference if case.mode == "inference" else module.training_step
-        runner = make(network, case, plan.device)
-        try:
-            firsts[case] = measure.timed(runner, plan.device)
-        except Exception as error:  # no C++ compiler, out of memory: the other networks still count
-            findings.miss(f"{case}, {case.variant}", error)
-            continue
-        runners[case] = runner
-    round_seconds = sum(seconds for case, seconds in firsts.items() if not case.compiled)
-    if round_seconds < SLOW:
-        round_seconds = sum(measure.timed(runner, plan.device) for runner in runners.values())
-    for case, values in measure.interleaved(runners, plan.rounds(round_seconds), plan.device).items():
-        more = {"compile_seconds": firsts[case]} if case.compiled else {}
-        findings.add(case, "seconds", values, **more)
-
-
-def _grow(cases: list[Case], module: ModuleType, plan: Plan, findings: Findings, done: Done) -> None:
-    for part in dict.fromkeys(case.part for case in cases if case.axis != "processes"):
-        own = [case for case in cases if case.part == part and case.axis != "processes"]
-        networks = {name: network.to(plan.device) for name, network in _build(module, own, findings).items()}
-        for axis in dict.fromkeys(case.axis for case in own):
-            along = [case for case in own if case.axis == axis]
-            _progress(along[0].group)
-            growth.run(along, networks, module, plan, findings, done)
-        del networks
-        gc.collect()
-    for case in (case for case in cases if case.axis == "processes"):
-        _progress(case.group)
-        growth.run_processes(case, plan, findings)
-        done(case.group)
-
-
-def _memory(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
-    figures = memory.ask(case, plan.device, plan.threads)
-    findings.add(case, "bytes", [figures.pop("bytes")], **figures)
-
-
-def _loader(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
-    figures = module.measure_loader(case, 2 if plan.quick else min(4, plan.repeats))
-    for name, rates in figures.pop("rates").items():
-        findings.add(case, "samples per second", rates, variant=name, **figures)
-
-
-def _start(case: Case, module: ModuleType, plan: Plan, findings: Findings) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        programs = {"torch alone": start.FLOOR, **module.cold_start(case, Path(folder))}
-        rounds = 1 if plan.quick else min(3, plan.repeats)
-        for name, found in start.measure_starts(programs, rounds, plan.threads).items():
-            findings.add(case, "seconds", found["seconds"], variant=name, stages=found["stages"])
-
-
-SINGLE = {"memory": _memory, "loader": _loader, "export": exported.run, "start": _start}
-"""Modes whose cases are measured one by one."""
-
-
-def _progress(case: Case, network: str = "") -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {case}{f', {network}' if network else ''}", flush=True)
+def _rounds(workers: Sequence[tuple[Worker, Row]], plan: Plan) -> None:
+    began = time.perf_counter()
+    for number in range(plan.rounds):
+        if number >= FEWEST and time.perf_counter() - began > LONG_ENOUGH:
+            break
+        for worker, row in workers:
+            if row.missing:
+                continue
+            try:
+                row.seconds.append(worker.ask("seconds"))
+            except RuntimeError as error:  # it was killed, or is out of memory: the others still count
+                row.missing, row.seconds = str(error), []

@@ -5,10 +5,11 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # From the root of this repository: sbatch launch/slurm_1x1.sh PACKAGE train RECIPE [options]
-# PACKAGE is fanet, plvl or cabl_cgsr. A job that is started again goes on from its newest checkpoint.
+# PACKAGE is fanet, plvl or cabl_cgsr. A job that is started again resumes from its newest checkpoint.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 

@@ -1,186 +1,215 @@
-"""The benchmark suite measures one function, runs from end to end, judges honestly; no time is asserted."""
+"""The benchmarks compare the same function, write every row at once, and say what is missing; no time is asserted."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 pytest.importorskip("fanet")
+pytest.importorskip("plvl")
+pytest.importorskip("cabl_cgsr")
 pytest.importorskip("psutil")
 
 from benchmarks import __main__ as command
-from benchmarks import fanet_networks, memory, suite, targets
-from benchmarks.cases import FANET_BACKBONES, PACKAGES, Case, cases_of, groups_of
-from benchmarks.fanet_networks import build, check_equality, training_step
-from benchmarks.findings import Plan
-from benchmarks.steps import hold_to
-from fanet.convert import convert_state_dict
+from benchmarks import suite
+from benchmarks.jobs import AGAINST, COMPILED, MODULES, OURS, PLAIN, Job, jobs_of, module_of
+from benchmarks.report import Page
+from benchmarks.suite import Plan, Row
+from benchmarks.worker import Subject
+from papers_shared.errors import UserError
 
-CPU = torch.device("cpu")
-STEP = Case("fanet", "fanet", "backbone", "training", 64, 2)
-
-
-def test_plain_transcription_is_the_same_function() -> None:
-    networks = {name: build(replace(STEP, network=name)) for name in ("fanet", "plain")}
-    check_equality(networks, "backbone", (64, 45))
-
-    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    for network in networks.values():
-        sum(features.square().mean() for features in network.eval()(images)).backward()
-    gradients = {name: gradients_of(network) for name, network in networks.items()}
-    expected = convert_state_dict(gradients["plain"])
-    assert expected.keys() == gradients["fanet"].keys()
-    for name, gradient in expected.items():
-        difference = (gradients["fanet"][name] - gradient).abs().max() / gradient.abs().max()
-        assert difference < 1e-3, name
-
-    with torch.no_grad():
-        networks["plain"].get_parameter("downsample_layers.0.bias")[0] += 0.01
-    with pytest.raises(AssertionError, match="differs from plain"):
-        check_equality(networks, "backbone", (64,))
+QUICK = [job for package in MODULES for job in jobs_of(package, quick=True)]
+TINY = next(
+    job for job in QUICK if (job.package, job.part, job.mode) == ("cabl-cgsr", "classifier", "inference")
+)
 
 
-def gradients_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+@pytest.mark.parametrize("job", QUICK, ids=lambda job: f"{job.package} {job.part} {job.mode}")
+def test_every_variant_runs_and_those_on_the_same_weights_answer_alike(job: Job, tmp_path: Path) -> None:
+    if job.package == "sam":
+        pytest.importorskip("segment_anything")
+        pytest.importorskip("transformers")
+    module = module_of(job.package)
+    job = replace(job, side=32) if job.package == "fanet" else job
+    for variant in job.variants:
+        subject = Subject(job, variant, tmp_path, "cpu")
+        if variant in (OURS, PLAIN, *getattr(module, "SAME", ())):
+            assert subject.outputs() or job.part == "embedding"
+            assert all(value <= module.BOUND for value in subject.compare().values()), variant
+        assert subject.count()["parameters"] > 0
+        assert subject.network.training is False
+        assert subject.memory() >= 0
+        assert subject.network.training is (job.mode == "training")
+        assert subject.seconds() > 0
 
 
-def test_an_answer_that_is_not_a_number_is_another_function() -> None:
-    with pytest.raises(AssertionError, match="b: fanet differs from plain by nan"):
-        hold_to(1e-6, "fanet", {"a": 1e-9, "b": float("nan")})
+@pytest.mark.parametrize("package", [package for package in MODULES if package != "sam"])
+def test_a_training_step_of_the_plain_form_has_the_same_gradients(package: str) -> None:
+    job = next(job for job in QUICK if job.package == package and job.mode == "training")
+    module = module_of(package)
+    gradients = []
+    for variant in (OURS, PLAIN):
+        torch.manual_seed(0)
+        network: nn.Module = module.build(job, variant).double().eval()
+        inputs = [x.double() if x.is_floating_point() else x for x in module.inputs(job, variant)]
+        outputs = module.outputs(network(*inputs))
+        torch.stack([value.square().mean() for value in outputs.values()]).sum().backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    ours, plain = gradients
+    if package == "fanet":
+        plain = under_our_names(plain)
+    largest = max(float(gradient.abs().max()) for gradient in plain.values())
+    assert ours.keys() == plain.keys()
+    for name, expected in plain.items():
+        assert (ours[name] - expected).abs().max() < 1e-6 * largest, name
 
 
-@pytest.mark.parametrize("name", fanet_networks.SEGMENTORS)
-def test_segmentors_of_other_libraries_train_on_the_same_loss(name: str) -> None:
-    if name == "smp_upernet":
-        pytest.importorskip("segmentation_models_pytorch")
-    case = replace(STEP, network=name, part="segmentor")
-    network = build(case)
-    with torch.no_grad():
-        output = network.eval()(fanet_networks.images(case, CPU))
-    assert output.logits.shape == (2, 5, 64, 64)
-    assert output.aux_logits is None
-    before = {key: value.clone() for key, value in network.named_parameters()}
-    assert training_step(network, case, CPU)() > 0
-    assert any(not torch.equal(value, before[key]) for key, value in network.named_parameters())
+def under_our_names(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of the plain segmentor; in eval mode its auxiliary head has none."""
+    from benchmarks.fanet_jobs import convert_state_dict
+    from benchmarks.plain_fanet import PlainSegmenter
 
-
-@pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_list_has_every_figure(package: str, device: str) -> None:
-    cases = cases_of(package, device=device)
-    assert len(cases) == len(set(cases))
-    modes = {case.mode for case in cases}
-    assert modes >= {"inference", "training", "memory", "growth"}
-    sizes = {
-        axis: [c.size for c in cases if c.axis == axis] for axis in ("side", "batch", "sentences", "prompts")
+    zeros = {name: torch.zeros_like(value).double() for name, value in PlainSegmenter(5).state_dict().items()}
+    named = convert_state_dict({**zeros, **gradients})
+    return {
+        name: value
+        for name, value in named.items()
+        if not name.startswith("auxiliary_head") and not buffer(name)
     }
-    assert (min(sizes["side"]), max(sizes["side"])) == (224, 1024)
-    assert (min(sizes["batch"]), max(sizes["batch"])) == (1, 32)
-    if package == "plvl":
-        assert (min(sizes["sentences"]), max(sizes["sentences"])) == (1, 20)
-    if package == "cabl-cgsr":
-        assert (min(sizes["prompts"]), max(sizes["prompts"])) == (1, 16)
-    if device == "cpu":
-        assert modes >= {"loader", "export", "start"}
-        assert {case.count for case in cases if case.axis == "processes"} == {1, 2}
-        kinds = {(case.mode, case.axis) for case in cases}
-        quick = {(case.mode, case.axis) for case in cases_of(package, quick=True)}
-        left_out = {("memory", ""): "fanet", ("growth", "processes"): "cabl-cgsr"}
-        assert quick == {kind for kind in kinds if left_out.get(kind, package) == package}
-    for members in groups_of(cases).values():
-        assert (
-            members[0].variant in (package, "sam")
-            or members[0].compiled
-            or len(members) > 1
-            or device == "cuda"
-        )
 
 
-def test_the_cases_run() -> None:
-    cases = [
-        case
-        for case in cases_of("fanet", quick=True)
-        if case.mode == "loader"
-        or (case.part == "backbone" and case.mode == "inference" and case.network != "focalnet_base_lrf")
-    ]
-    found = suite.run("fanet", cases, Plan(CPU, 1, quick=True))
-    assert (found.missing, found.skipped, found.rest(cases)) == ([], [], [])
-    variants = {result["variant"] for result in found.results}
-    assert variants == {*FANET_BACKBONES, "plain PIL", "fanet, first epoch", "fanet, cached epoch"}
-    assert max(found.equality.values()) < 2e-5
-    assert all(len(result["repeats"]) == 2 for result in found.results)
-    assert 0.9 < found.networks["fanet"]["backbone"]["parameters"] / 35_951_328 < 1.1
+def buffer(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def test_quick_run_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_plain_form_that_computes_something_else_is_seen(tmp_path: Path) -> None:
+    Subject(TINY, OURS, tmp_path, "cpu").outputs()
+    subject = Subject(TINY, PLAIN, tmp_path, "cpu")
+    with torch.no_grad():
+        subject.network.get_parameter("trans_cls_head.weight").mul_(1.1)
+    subject.outputs()
+    assert max(subject.compare().values()) > module_of("cabl-cgsr").BOUND
+
+
+def test_another_checkout_is_measured_beside(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Interrupted after its first mode, it goes on where it stopped."""
-    pytest.importorskip("plvl")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    threads = torch.get_num_threads()
-    arguments = ["plvl", "--quick", "--threads", str(threads), "--output", str(tmp_path)]
-    assert command.main([*arguments, "--modes", "loader"]) == 0
-    assert "samples, loader" in capsys.readouterr().out
-    older = shutil.copy(tmp_path / "plvl-cpu-quick.json", tmp_path / "older.json")
-    more = [*arguments, "--modes", "inference", "loader", "--resume", "--compare", str(older)]
-    assert command.main(more) == 0
-    said = capsys.readouterr().out
-    assert "2 figures compared, 2 within the spread of their rounds" in said
-    assert "loader" not in said.partition("# Benchmarks of")[0]
-    record = json.loads((tmp_path / "plvl-cpu-quick.json").read_text())
-    assert record["complete"]
-    assert record["targets"] == []
-    assert {result["case"]["mode"] for result in record["results"]} == {"loader", "inference"}
-    page = (tmp_path / "plvl-cpu-quick.md").read_text()
-    assert "clipseg" in page
-    assert page in said
+    given = [
+        "cabl-cgsr",
+        "--quick",
+        "--only",
+        "classifier, inference",
+        "--against",
+        str(root),
+        "--threads",
+        "1",
+    ]
+    assert command.main([*given, "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "cabl-cgsr-cpu.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "cabl-cgsr, another checkout, plain form differ from ours by at most" in page
+    assert page.count("times as fast") == 2
+    assert "unfinished" not in page
 
 
-def test_memory_of_training_is_that_of_a_fresh_process() -> None:
+def test_a_checkout_that_cannot_be_measured_is_reported(tmp_path: Path) -> None:
+    package = tmp_path / "packages" / "cabl-cgsr" / "src" / "cabl_cgsr"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('too old')")
+    rows: list[Row] = []
+    plan = Plan(rounds=1, threads=1, against=tmp_path)
+    suite.measure(replace(TINY, variants=(OURS, AGAINST)), plan, rows.append)
+    assert [(row.variant, len(row.seconds), row.missing) for row in rows] == [
+        (AGAINST, 0, "ImportError: too old"),
+        (OURS, 1, ""),
+    ]
+
+
+@pytest.mark.parametrize("difference", [0.1, float("nan")])
+def test_different_answers_stop_the_run(difference: float) -> None:
+    class Different:
+        def ask(self, method: str) -> Any:
+            return {"compare": {"logits": difference}, "count": {"parameters": 1, "gmac": 1.0}}.get(
+                method, []
+            )
+
+    worker: Any = Different()
+    with pytest.raises(UserError, match=r"plain and ours differ by .* on the same weights"):
+        suite._examine(worker, Row(TINY, PLAIN))
+
+
+def test_training_memory_holds_gradients_and_optimizer_state(tmp_path: Path) -> None:
     """Gradients and AdamW's two averages alone take three times the weights."""
-    figures = memory.ask(replace(STEP, mode="memory", side=32), CPU, threads=1)
-    assert figures["peak_bytes"] - figures["baseline_bytes"] == figures["bytes"]
-    assert figures["bytes"] > 0.8 * 3 * 4 * 35_951_328
+    job = next(job for job in QUICK if (job.package, job.part, job.mode) == ("fanet", "backbone", "training"))
+    worker = suite.Worker(job, OURS, tmp_path, Plan(rounds=1, threads=1))
+    try:
+        assert worker.ask("memory") > 0.8 * 3 * 4 * worker.ask("count")["parameters"]
+    finally:
+        worker.close()
 
 
-def test_a_peer_that_cannot_be_built_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
-    cases = [Case("fanet", "smp_upernet", "segmentor", "inference", 64, small=True)]
-    found = suite.run("fanet", cases, Plan(CPU, 1, quick=True))
-    assert [entry["what"] for entry in found.missing] == ["smp_upernet, segmentor"]
-    assert found.results == []
+def test_an_interrupted_run_leaves_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(job: Job, plan: Plan, save: Any) -> None:
+        if job != jobs_of("plvl")[0]:
+            raise KeyboardInterrupt
+        save(Row(job, OURS, [1.0, 2.0]))
+
+    monkeypatch.setattr(command, "measure", measure)
+    assert command.main(["plvl", "--output", str(tmp_path)]) == 130
+    page = (tmp_path / "plvl-cpu.md").read_text()
+    assert "This run is unfinished" in page
+    assert "| plvl, ours | 1500.0 | 1000.0 to 2000.0 |" in page
+
+
+def test_the_page_says_ratios_growth_and_what_is_missing() -> None:
+    small, large = (replace(TINY, side=side, batch=2, small=False) for side in (256, 512))
+    rows = [
+        Row(small, OURS, [1.0, 1.2, 1.1], bytes=10_000_000, parameters=1_000_000, gmac=4.0),
+        Row(small, PLAIN, [2.0, 3.0, 2.2], bytes=20_000_000, difference=1e-7),
+        Row(large, OURS, [5.5], bytes=40_000_000),
+        Row(large, "peer", missing="it is not installed"),
+    ]
+    titles = {OURS: "ours", PLAIN: "plain form", "peer": "a peer"}
+    page = Page("cabl-cgsr", ["on this machine"], titles, ["a note"], rows, unfinished=False).markdown()
+    assert "| ours | 550.0 | 500.0 to 600.0 |  | 10 | 1.0 | 2.0 |" in page
+    assert "| plain form | 1100.0 | 1000.0 to 1500.0 | 2.00 times as fast (2.00 to 2.50) | 20 |  |  |" in page
+    assert "plain form differ from ours by at most 1.0e-07" in page
+    assert "| classifier, inference | ours | 256x256 to 512x512 | 4.0 | 5.0 | 4.0 |" in page
+    assert "Not measured: a peer: it is not installed" in page
+    assert "- a note" in page
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_the_jobs_of_a_package(package: str) -> None:
+    jobs = jobs_of(package)
+    assert len(jobs) == len({job.network() for job in jobs})
+    assert all(job.variants[0] == OURS for job in jobs)
+    assert max(sum(job.kind == other.kind for other in jobs) for job in jobs) == 3, "growth from three sizes"
+    beside = jobs_of(package, against=True, compiled=True)
+    assert all(job.variants[1] == AGAINST for job in beside)
+    assert all((COMPILED in job.variants) == (job.mode == "inference") for job in beside)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(1.0, "met"), (1.7, "met"), (1.8, "missed"), (None, "not measured")]
+    ("given", "why"),
+    [
+        (["fannet"], "no benchmarks of 'fannet'"),
+        (["--against", "/"], "--against '/' is not a checkout"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+    ],
 )
-def test_verdict(seconds: float | None, verdict: str) -> None:
-    timings = {"plain": 2.0} | ({} if seconds is None else {"fanet": seconds})
-    wanted = [
-        case
-        for case in cases_of("fanet")
-        if (case.mode, case.part, case.side, case.compiled) == ("inference", "backbone", 512, False)
-    ]
-    results = [
-        {"case": asdict(case), "median": timings[case.network], "repeats": [timings[case.network]] * 3}
-        for case in wanted
-        if case.network in timings
-    ]
-    eager, *others = targets.judge("fanet", {"results": results, "networks": {}})
-    assert eager["verdict"] == verdict
-    assert {target["verdict"] for target in others} == {"not measured"}
-
-
-def test_unknown_package_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_refused(given: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        command.main(["fannet"])
+        command.main(given)
     assert caught.value.code == 2
-    assert "no benchmarks of 'fannet'" in capsys.readouterr().err
+    assert why in capsys.readouterr().err
+
+
+def test_a_job_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["plvl", "--only", "video"]) == 2
+    assert "--only 'video' fits no job of plvl: network, inference" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_imports import imported_names
+from source_imports import circles, import_graph, imported_names
 
 PACKAGES = {"fanet", "plvl", "cabl_cgsr"}
 # folder of sources or tests -> the import names of this repository that its files may use
@@ -30,7 +30,7 @@ def test_imports_follow_the_dependency_rule(folder: str, root: Path) -> None:
     breaches = [
         f"{path.relative_to(root)} imports {name}"
         for path in files
-        for name in sorted(set(imported_names(path)) & OURS - ALLOWED[folder])
+        for name in sorted(imported_names(path) & OURS - ALLOWED[folder])
     ]
     assert not breaches, "\n".join(breaches)
 
@@ -41,7 +41,37 @@ def test_the_rule_sees_every_way_to_import(tmp_path: Path) -> None:
         "import os, plvl.cli\ndef f():\n from fanet import x\n importlib.import_module('cabl_cgsr.a')\n",
         encoding="utf-8",
     )
-    assert set(imported_names(source)) == {"os", *PACKAGES}
+    assert imported_names(source) == {"os", *PACKAGES}
+
+
+SOURCES = {
+    "papers_shared": "shared/src/papers_shared",
+    "fanet": "packages/fanet/src/fanet",
+    "plvl": "packages/plvl/src/plvl",
+    "cabl_cgsr": "packages/cabl-cgsr/src/cabl_cgsr",
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_module_imports_a_module_that_imports_it(name: str, root: Path) -> None:
+    """Imports inside functions and for types only count too."""
+    graph = import_graph(root / SOURCES[name])
+    assert len(graph) > 20, "the sources were not found"
+    assert sum(map(len, graph.values())) > len(graph), "the imports were not read"
+    assert not circles(graph)
+
+
+def test_circles_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "house"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from house.b import g\n")
+    (package / "b.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house import c\n"
+    )
+    (package / "c.py").write_text("import importlib\nimportlib.import_module('house.a')\n")
+    (package / "d.py").write_text("import house.a\n")
+    assert circles(import_graph(package)) == [["house.a", "house.b", "house.c"]]
 
 
 @pytest.mark.parametrize("name", ["papers_shared", *sorted(PACKAGES)])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from shapes import small, write_shapes
 
 from papers_shared.dataclass_json import dataclass_to_json
-from papers_shared.runs import write_json
+from papers_shared.files import write_json
 
 # sums are rounded in another order with another number of threads
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -15,10 +15,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from papers_shared.cli import choose_recipe
-from papers_shared.runs import plan_step
+from papers_shared.training.plan import plan_step
 
 SIZES = {"1x1": (1, 1), "1x8": (1, 8), "4x8": (4, 32)}
-RECIPES = {"fanet": "fanet.config", "plvl": "plvl.recipes", "cabl_cgsr": "cabl_cgsr.config"}
 README = Path(__file__).parents[1] / "launch" / "README.md"
 COMMANDS = re.findall(r"`sbatch (launch/slurm_\S+) (.+?)`", README.read_text())
 
@@ -48,13 +47,12 @@ def test_accelerate_reads_the_configuration(root: Path, size: str) -> None:
 def test_the_commands_of_the_readme_give_the_papers_batch(script: str, command: str) -> None:
     package, verb, *arguments = shlex.split(command)
     assert verb == "train"
-    recipes = importlib.import_module(RECIPES[package]).RECIPES
+    recipes = importlib.import_module(f"{package}.recipes").RECIPES
     paper = recipes[arguments[0]]().optim
     asked = choose_recipe(package, recipes, type(recipes[arguments[0]]()), arguments).optim
     assert asked.batch_size == paper.batch_size
-    kind = "micro_batch" if package == "plvl" else "accumulation"
     processes = SIZES[script[len("launch/slurm_") : -len(".sh")]][1]
-    plan = plan_step(asked.batch_size, processes, **{kind: getattr(asked, kind)})
+    plan = plan_step(asked.batch_size, processes, micro_batch=asked.micro_batch)
     assert plan.processes * plan.accumulation * plan.micro_batch == paper.batch_size
 
 
@@ -96,3 +94,4 @@ def test_the_script_starts_a_launcher_on_each_machine(root: Path, tmp_path: Path
     assert int(sbatch["nodes"]) == machines
     assert int(sbatch["nodes"]) * int(sbatch["gpus-per-node"]) == processes
     assert sbatch["ntasks-per-node"] == "1"
+    assert sbatch["signal"] == "TERM@120", "time for a checkpoint before the job's limit"

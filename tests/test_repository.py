@@ -88,7 +88,7 @@ def test_no_file_names_a_machine_or_a_registry(root: Path, tree_files: list[Path
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
-            continue  # binary: pictures, tensors
+            continue  # binary: images, tensors
         for number, line in enumerate(lines, start=1):
             if leak := LEAKS.search(line):
                 found.append(f"{path.relative_to(root)}:{number}: {leak.group()}")

@@ -1,4 +1,4 @@
-"""The page of the papers' tables: what is published, what runs and benchmarks fill in, and what they may not."""
+"""The page of the papers' tables: what is published, what runs fill in, and what they may not."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ pytest.importorskip("fanet")
 pytest.importorskip("plvl")
 pytest.importorskip("cabl_cgsr")
 
-from benchmarks.published import PUBLISHED
-from benchmarks.tables import projection
 from benchmarks.tables.command import main
 from benchmarks.tables.document import Document, Grid, Section
 from benchmarks.tables.published import PACKAGES, Paper, Table, read_paper, read_papers
 from benchmarks.tables.recipes import command_of, length_of, recipes_of
 from benchmarks.tables.runs import find_runs
 from benchmarks.tables.sheets import Sheet
-from benchmarks.tables.throughput import read_speeds
 from cabl_cgsr.scores import SetScores
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
@@ -68,7 +65,7 @@ def test_tables_of_all_papers_and_no_idle_footnote() -> None:
 
 
 @pytest.mark.parametrize(("paper", "table"), TABLES)
-def test_published_figures_are_those_of_the_recipes_docstrings(paper: Paper, table: Table) -> None:
+def test_published_numbers_are_those_of_the_recipes_docstrings(paper: Paper, table: Table) -> None:
     recipes = recipes_of(paper.package)
     for row in table.rows:
         for name in row.recipes:
@@ -82,17 +79,6 @@ def test_published_figures_are_those_of_the_recipes_docstrings(paper: Paper, tab
                 only_average = paper.package == "cabl-cgsr" and name != "casia2" and not column.mean_of
                 if ours and value is not None and not only_average and (not column.counted):
                     assert f"{value:.{column.digits}f}" in about, (name, column.name)
-
-
-def test_figures_of_size_and_speed_are_those_of_the_tables() -> None:
-    own = [entry for entry in PUBLISHED if entry.where.startswith("Table")]
-    assert len(own) == 10
-    for entry in own:
-        names = {f"Table {number}" for number in re.findall(r"\b\d\b", entry.where)}
-        tables = [table for table in PAPERS[entry.package].tables if table.name in names]
-        assert len(tables) == len(names)
-        for table in tables:
-            assert any(entry.value in row.published for row in table.rows), (entry.what, table.name)
 
 
 @pytest.mark.parametrize(("paper", "table"), TABLES)
@@ -135,12 +121,10 @@ def run_folder(root: Path, package: str, recipe: Any, **files: Any) -> Path:
     return folder
 
 
-def zerowaste(miou: float = 0.5, frames: int = 929, flips: str = "no") -> dict[str, Any]:
-    protocol = (
-        f"whole frames resized within 2048x512, sides up to multiples of 32, one scale, {flips} flip; scored"
-    )
+def zerowaste(miou: float = 0.5, images: int = 929, flips: str = "no") -> dict[str, Any]:
+    protocol = f"whole image, keep-ratio resize within 2048x512; one scale, {flips} flip; logits resized"
     found = {"model": "runs/x/best", "data": "Z", "split": "test", "miou": miou, "pixel_acc": 0.9}
-    return {**found, "frames": frames, "protocol": protocol}
+    return {**found, "images": images, "protocol": protocol}
 
 
 def section(sheet: Sheet, package: str, name: str) -> list[str]:
@@ -160,7 +144,7 @@ def test_a_run_fills_its_row_and_says_what_it_is(tmp_path: Path) -> None:
     recipe = recipes_of("fanet")["zerowaste_f"]()
     changed = replace(recipe, optim=replace(recipe.optim, lr=1e-4), run=replace(recipe.run, seed=7))
     run_folder(tmp_path, "fanet", changed, evaluation_test=zerowaste(0.5432))
-    lines = section(Sheet(find_runs([tmp_path]), []), "fanet", "Table 1")
+    lines = section(Sheet(find_runs([tmp_path])), "fanet", "Table 1")
     miou, acc = cells_of(lines, "zerowaste_f")
     assert miou.startswith("54.32 [")
     assert acc.startswith("90.00 [")
@@ -176,7 +160,7 @@ def test_several_runs_of_a_row_are_a_mean_and_a_spread(tmp_path: Path) -> None:
     for seed, miou in enumerate((0.50, 0.54)):
         run_folder(tmp_path / str(seed), "fanet", recipe, evaluation_test=zerowaste(miou))
     runs = find_runs([tmp_path / "0", tmp_path / "1" / recipe.name])
-    assert cells_of(section(Sheet(runs, []), "fanet", "Table 1"), "focalnet_b")[0].startswith(
+    assert cells_of(section(Sheet(runs), "fanet", "Table 1"), "focalnet_b")[0].startswith(
         "52.00 ± 2.83 (2 runs)"
     )
 
@@ -184,16 +168,16 @@ def test_several_runs_of_a_row_are_a_mean_and_a_spread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        (zerowaste(frames=12), "miou on split or set test with 12 samples is in no column of this recipe"),
+        (zerowaste(images=12), "miou on split or set test with 12 samples is in no column of this recipe"),
         (zerowaste(flips="with"), f"not the table's protocol ({zerowaste(flips='with')['protocol']})"),
     ],
     ids=["data", "protocol"],
 )
-def test_figures_on_other_data_or_by_another_protocol_do_not_count(
+def test_metrics_on_other_data_or_by_another_protocol_do_not_count(
     tmp_path: Path, found: dict[str, Any], why: str
 ) -> None:
     folder = run_folder(tmp_path, "fanet", recipes_of("fanet")["zerowaste_f"](), evaluation_test=found)
-    sheet = Sheet(find_runs([tmp_path]), [])
+    sheet = Sheet(find_runs([tmp_path]))
     assert cells_of(section(sheet, "fanet", "Table 1"), "zerowaste_f") == ["not evaluated", "not evaluated"]
     left_out = sheet.left_out([read_paper("fanet")])
     assert left_out is not None
@@ -207,10 +191,10 @@ def test_figures_on_other_data_or_by_another_protocol_do_not_count(
 def test_top1_is_read_from_the_log(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "fanet", recipes_of("fanet")["imagenet1k"]())
     records = [
-        {"kind": "val", "step": n, "top1": top1, "pictures": 50_000} for n, top1 in ((1, 0.8), (2, 0.82))
+        {"kind": "val", "step": n, "top1": top1, "images": 50_000} for n, top1 in ((1, 0.8), (2, 0.82))
     ]
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, records)))
-    assert cells_of(section(Sheet(find_runs([folder]), []), "fanet", "Table 4"), "imagenet1k")[2].startswith(
+    assert cells_of(section(Sheet(find_runs([folder])), "fanet", "Table 4"), "imagenet1k")[2].startswith(
         "82.0 ["
     )
 
@@ -234,7 +218,7 @@ def test_a_plvl_run_fills_the_columns_of_its_data(tmp_path: Path) -> None:
     run_folder(tmp_path, "plvl", recipes["refcoco_unc"](), **evaluations)
     mixed = {"best_evaluation_val": grounding("refcocog_val", 4_896, 0.88)}
     run_folder(tmp_path, "plvl", recipes["mixed_coco"](), **mixed)
-    sheet = Sheet(find_runs([tmp_path]), [])
+    sheet = Sheet(find_runs([tmp_path]))
     lines = section(sheet, "plvl", "Table 1")
     cells = [cell.split(" [")[0] for cell in cells_of(lines, "refcoco_unc")]
     assert cells == ["89.00", "90.00", "not evaluated", *[""] * 5]
@@ -244,8 +228,8 @@ def test_a_plvl_run_fills_the_columns_of_its_data(tmp_path: Path) -> None:
 
 def manipulated(names: tuple[str, ...], refiner: str) -> dict[str, Any]:
     counts = {"casia1": (1720, 920), "columbia": (363, 180), "coverage": (200, 100), "imd2020": (2424, 2010)}
-    figures: dict[str, float | None] = {"i_auc": 0.8, "p_f1.coarse": 0.25, "p_f1.box_point": 0.5}
-    sets = [SetScores(name, *counts[name], figures, {}).to_json() for name in names]
+    metrics: dict[str, float | None] = {"i_auc": 0.8, "p_f1.coarse": 0.25, "p_f1.box_point": 0.5}
+    sets = [SetScores(name, *counts[name], metrics, {}).to_json() for name in names]
     models = [{"model": "elsewhere/other/best", "sets": []}, {"model": "runs/casia2/best", "sets": sets}]
     return {"refiner": refiner, "models": models}
 
@@ -253,7 +237,7 @@ def manipulated(names: tuple[str, ...], refiner: str) -> dict[str, Any]:
 def test_a_cabl_cgsr_run_fills_coarse_and_refined_rows(tmp_path: Path) -> None:
     recipe = recipes_of("cabl-cgsr")["casia2"]()
     run_folder(tmp_path, "cabl-cgsr", recipe, evaluation=manipulated(("coverage", "imd2020"), "sam vit_h"))
-    sheet = Sheet(find_runs([tmp_path]), [])
+    sheet = Sheet(find_runs([tmp_path]))
     lines = section(sheet, "cabl-cgsr", "Table II")
     found = [[cell.split(" [")[0] for cell in line.split("|")[3:-1]] for line in lines if "`casia2` " in line]
     numbers = [[cell.strip() for cell in cells] for cells in found if len(cells) == 6]
@@ -266,7 +250,7 @@ def test_a_cabl_cgsr_run_fills_coarse_and_refined_rows(tmp_path: Path) -> None:
 def test_grabcut_is_not_counted_as_the_papers_refinement(tmp_path: Path) -> None:
     recipe = recipes_of("cabl-cgsr")["casia2"]()
     run_folder(tmp_path, "cabl-cgsr", recipe, evaluation=manipulated(("casia1",), "grabcut"))
-    sheet = Sheet(find_runs([tmp_path]), [])
+    sheet = Sheet(find_runs([tmp_path]))
     lines = section(sheet, "cabl-cgsr", "Table VI")
     cells = [
         line.split("|")[3].strip().split(" [")[0]
@@ -285,109 +269,21 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path) -> None:
     assert main([str(tmp_path)]) == 2
 
 
-# ---- speeds
-
-
-def result(
-    package: str, part: str, side: int, batch: int, seconds: float, gpu: bool, **case: Any
-) -> dict[str, Any]:
-    named = {
-        "package": package,
-        "network": package,
-        "part": part,
-        "mode": "training",
-        "side": side,
-        "batch": batch,
-    }
-    case = {**named, "precision": "bf16", "compiled": False, **case}
-    entry = {"case": case, "variant": case["network"], "median": seconds}
-    return {
-        "machine": {"device": "H200" if gpu else "cpu", "processor": "P", "threads_used": 2},
-        "quick": False,
-        "results": [entry],
-    }
-
-
-def speeds_of(tmp_path: Path, *records: dict[str, Any]) -> list[Any]:
-    files = []
-    for number, record in enumerate(records):
-        files.append(tmp_path / f"{number}.json")
-        files[-1].write_text(json.dumps(record))
-    return read_speeds(files)
-
-
-def test_gpu_hours_are_estimates_from_a_measured_gpu_and_nothing_else(tmp_path: Path) -> None:
-    on_cpu = speeds_of(tmp_path, result("fanet", "segmentor", 512, 2, 4.0, gpu=False))
-    assert any(
-        "unknown: no throughput was measured on a GPU" in line
-        for line in section(Sheet([], on_cpu), "fanet", "Table 1")
-    )
-    on_gpu = speeds_of(tmp_path, result("fanet", "segmentor", 512, 2, 0.09, gpu=True))
-    lines = section(Sheet([], on_gpu), "fanet", "Table 1")
-    ours = next(line for line in lines if "| `zerowaste_f` " in line and "40,000" in line)
-    assert "1.0, an estimate: 22.2 samples per second (H200, bf16, batch 2)" in ours  # 40,000 steps of 0.09 s
-    other = next(line for line in lines if "| `focalnet_b` " in line and "40,000" in line)
-    assert "this network was not measured" in other
-
-
-def test_a_quick_result_is_no_measurement(tmp_path: Path) -> None:
-    record = result("fanet", "segmentor", 512, 2, 0.09, gpu=True)
-    assert speeds_of(tmp_path, {**record, "quick": True}) == []
-    with pytest.raises(UserError, match="not a result"):
-        speeds_of(tmp_path, {"tables": []})
-
-
-def test_latency_of_table_3_is_the_measured_one(tmp_path: Path) -> None:
-    table = next(table for table in read_paper("plvl").tables if table.name == "Table 3")
-    assert any("not measured" in line for line in section(Sheet([], []), "plvl", table.name))
-    speeds = speeds_of(tmp_path, result("plvl", "network", 448, 1, 0.0123, gpu=True, mode="inference"))
-    lines = section(Sheet([], speeds), "plvl", table.name)
-    assert any("12.30 (H200, bf16, batch 1)" in line and "90.72 (counted)" in line for line in lines)
-    assert any("217.02 (counted)" in line for line in lines)
-
-
-def test_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training = result("plvl", "network", 448, 20, 0.1, gpu=True)  # 200 per second
-    loader = result("plvl", "samples", 448, 1, 10.0, gpu=True, mode="loader")  # 10 per second and core
-    speeds = speeds_of(tmp_path, training, loader, result("cabl-cgsr", "classifier", 512, 2, 4.0, gpu=False))
-    lines = projection.project(speeds, projection.Machine(8, 2.0), ["x"]).markdown().splitlines()
-    by_gpus = {line.split("|")[3].strip(): line for line in lines if "`refcoco_unc`" in line}
-    samples = length_of("plvl", "refcoco_unc").samples
-    hours = samples / 80 / 3600  # 8 cores of 10 per second are less than 200
-    assert "80.0 per second: the limit" in by_gpus["1"]
-    assert f"| {hours:,.1f} " in by_gpus["1"]
-    assert f"| {hours / 8:,.1f} " in by_gpus["8"]
-    assert f"| {hours * 2:,.0f} " in by_gpus["8"], "a price of 2 per GPU hour"
-    assert "cannot be kept on 32 GPUs" in by_gpus["32"]
-    assert any("nothing is projected for GPUs" in line for line in lines if "`casia2`" in line)
-    assert any("this CPU only" in line and "0.50 per second" in line for line in lines if "`casia2`" in line)
-    assert any("the size of the pre-training mixture" in line for line in lines)
-    assert projection.main([str(tmp_path / "0.json"), "--output", str(tmp_path / "page")]) == 0
-    assert "refcocog_umd" in capsys.readouterr().out
-    assert "<table>" in (tmp_path / "page" / "projection.html").read_text()
-
-
-@pytest.mark.parametrize(("gpus", "share"), [(1, 2), (2, 0), (8, 0)])
-def test_a_batch_of_two_stays_on_one_gpu(gpus: int, share: int) -> None:
-    assert projection.share_of("fanet", "zerowaste_f", gpus)[0] == share
-
-
-def test_fixed_statistics_divide_a_batch_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = recipes_of("fanet")["zerowaste_f"]()
-    fixed = replace(recipe, optim=replace(recipe.optim, norm_eval=True))
-    monkeypatch.setitem(recipes_of("fanet"), "zerowaste_f", lambda: fixed)
-    assert projection.share_of("fanet", "zerowaste_f", gpus=2) == (1, "")
+def test_parameters_and_operations_are_counted() -> None:
+    lines = section(Sheet([]), "plvl", "Table 3")
+    assert any("90.72 (counted)" in line and "217.02 (counted)" in line for line in lines)
+    assert any("36.7 (counted)" in line for line in section(Sheet([]), "fanet", "Table 4"))
 
 
 def test_the_whole_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_folder(tmp_path, "fanet", recipes_of("fanet")["toy"]())
-    given = [str(run), "--results", str(tmp_path), "--output", str(tmp_path / "page")]
+    given = [str(run), "--output", str(tmp_path / "page")]
     assert main(given) == 0
     printed = capsys.readouterr().out
     page = (tmp_path / "page" / "tables.html").read_text()
     assert (tmp_path / "page" / "tables.md").read_text() in printed
     assert page.count("<table>") == 2 * 17 + 3 + 1 - 1, (
-        "17 tables and, but for latency, their recipes; figures; toy"
+        "17 tables and, but for operations, their recipes; figures; toy"
     )
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs nothing else"
     assert "36.7 (counted)" in printed
@@ -396,7 +292,7 @@ def test_the_whole_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert set(PACKAGES) == set(PAPERS)
 
 
-def test_words_stand_on_the_left_and_figures_on_the_right() -> None:
+def test_words_stand_on_the_left_and_numbers_on_the_right() -> None:
     grid = Grid(("row", "", "mIoU"), [("A", "published", "54.89"), ("", "`a`", "not run")])
     page = Document("", "", [Section("", [grid])]).html()
     assert re.findall(r"<td.*?</td>", page) == [

@@ -19,7 +19,7 @@ from benchmarks.tables.recipes import recipes_of
 from benchmarks.tables.runs import find_runs
 from benchmarks.tables.small import small_of
 from papers_shared.errors import UserError
-from papers_shared.runs import RunFolder
+from papers_shared.training.run_folder import RunFolder
 
 ROWS = ["ablation_1_baseline", "ablation_2_scm"]
 STEPS = 4
@@ -87,7 +87,7 @@ def real_evaluation_is_read(output: Path) -> None:
     assert run(EvaluateOptions(str(folder / "best"), data=data, split="test")) == 0
     (found,) = find_runs([folder])
     assert found.recipe == ROWS[0]
-    assert {(score.figure, score.split, score.samples) for score in found.scores} == {
+    assert {(score.metric, score.split, score.samples) for score in found.scores} == {
         ("miou", "test", 12),
         ("pixel_acc", "test", 12),
     }

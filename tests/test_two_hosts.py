@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 from run_logs import records
 
-from fanet.config import Recipe, toy
+from fanet.config import Recipe
+from fanet.recipes import toy
 from fanet.toy import write_zerowaste
 from papers_shared.dataclass_json import dataclass_to_json
-from papers_shared.runs import RunFolder, write_json
+from papers_shared.files import write_json
+from papers_shared.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.hosts
 

@@ -1,1 +1,1 @@
-"""The tables and figures of the papers beside what run folders and benchmarks hold."""
+"""The tables of the papers beside what run folders hold."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks tables [RUN_FOLDER ...]`: the papers' tables beside what the run folders hold."""
+"""`python -m benchmarks tables [RUN_FOLDER ...]`: the papers' tables beside what run folders hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import RESULTS
 from papers_shared.errors import UserError
 
 
@@ -28,18 +27,15 @@ def _tables(options: argparse.Namespace) -> int:
     from benchmarks.tables.published import read_papers
     from benchmarks.tables.runs import find_runs
     from benchmarks.tables.sheets import Sheet
-    from benchmarks.tables.throughput import read_speeds
 
-    files = sorted(options.results.glob("*.json"))
-    sheet = Sheet(find_runs(options.runs), read_speeds(files))
+    sheet = Sheet(find_runs(options.runs))
     papers = read_papers()
     sections = [section for paper in papers for section in sheet.paper(paper)]
     left_out = sheet.left_out(papers)
     document = Document(
         "The papers' tables",
-        "Published figures, and under each row its recipe with what the run folders hold. Nothing in these lines "
-        f"is written by hand: {len(sheet.runs)} run folder(s) and {len(files)} benchmark result(s) were read. "
-        "A row without a run folder is not run.",
+        "Published numbers, and under each row its recipe with what the run folders hold. "
+        f"{len(sheet.runs)} run folder(s) were read. A row without a run folder is not run.",
         [*sections, left_out] if left_out else sections,
         f"python -m benchmarks {' '.join(['tables', *options.given])}",
     )
@@ -63,7 +59,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks tables", description=__doc__)
     parser.add_argument("runs", nargs="*", metavar="RUN_FOLDER", help="a run folder, or a folder of them")
     parser.add_argument("--output", type=Path, help="folder for the Markdown and the HTML page")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the suite's JSON files")
     small = parser.add_argument_group("ablations in miniature, on the embedded data")
     small.add_argument("--miniature", action="store_true", help="train every row of the ablations, small")
     small.add_argument("--rows", nargs="+", metavar="RECIPE", help="only these recipes")

@@ -1,22 +1,15 @@
-"""Figures of a network that need no run: parameters and multiply-adds, counted without weights, and latency."""
+"""What a network's row says without any run: parameters and multiply-adds, counted without weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.tables.recipes import recipes_of
-from benchmarks.tables.throughput import Speed
-
-LATENCY = "network", 448, 1
-"""Part, side and batch of the case that PLVL's Table 3 is compared with."""
 
 
-def count(what: str, package: str, recipe: str, digits: int, speeds: Sequence[Speed]) -> str:
-    """One cell; empty where the figure cannot be counted, `not measured` for a missing latency."""
-    if what == "latency":
-        return _latency(package, recipe, speeds)
+def count(what: Literal["parameters", "operations"], package: str, recipe: str, digits: int) -> str:
+    """One cell, in millions or in 1e9."""
     parameters, operations = _network(package, recipe)
     if what == "parameters":
         return f"{parameters / 1e6:.{digits}f} (counted)"
@@ -25,7 +18,7 @@ def count(what: str, package: str, recipe: str, digits: int, speeds: Sequence[Sp
 
 @cache
 def _network(package: str, recipe: str) -> tuple[int, int]:
-    """(parameters, multiply-adds of convolutions and matrix products for one picture; 0: not a constant).
+    """(parameters, multiply-adds of convolutions and matrix products for one image; 0: not a constant).
 
     fanet: the row's backbone as the ImageNet classifier at 224x224, which is what the paper counts.
     """
@@ -33,16 +26,15 @@ def _network(package: str, recipe: str) -> tuple[int, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     config: Any = recipes_of(package)[recipe]().model
+    network: Any
     with torch.device("meta"):
         if package == "fanet":
             import timm
 
-            import fanet.registry  # noqa: F401 (its models are timm's then)
+            import fanet  # noqa: F401 (its models are timm's then)
 
-            network, inputs = (
-                timm.create_model(config.backbone, num_classes=1000),
-                [torch.zeros(1, 3, 224, 224)],
-            )
+            network = timm.create_model(config.backbone, num_classes=1000)
+            inputs = [torch.zeros(1, 3, 224, 224)]
         else:
             from plvl.modeling.plvl import PLVL
 
@@ -56,15 +48,3 @@ def _network(package: str, recipe: str) -> tuple[int, int]:
         with counter:  # with gradients: without, cross-attention takes fewer
             network.eval()(*inputs)
     return parameters, counter.get_total_flops() // 2
-
-
-def _latency(package: str, recipe: str, speeds: Sequence[Speed]) -> str:
-    part, side, batch = LATENCY
-    found = [
-        one
-        for one in speeds
-        if recipe == "refcocog_umd" and one.network == package and one.mode == "inference"
-        if (one.part, one.side, one.batch) == (part, side, batch)
-    ]
-    best = min(found, key=lambda one: (not one.gpu, one.seconds), default=None)
-    return "not measured" if best is None else f"{1e3 * best.seconds:.2f} ({best})"

@@ -18,18 +18,22 @@ from benchmarks.tables.document import Document, Grid, Section
 from benchmarks.tables.published import PACKAGES, Paper, Table, read_paper
 from benchmarks.tables.recipes import recipes_of
 from benchmarks.tables.small import Small, small_of
-from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
-from papers_shared.runs import write_json, writing_folder
+from papers_shared.files import write_json, writing_folder
+from papers_shared.text import read_json
 
 LEAD = (
     "These are not the papers' numbers and say nothing about them: small networks on embedded data, trained for a "
     "moment. They show that each row's recipe switches something, trains, is scored, and how much seeds move it."
 )
 TITLES = {
-    "miou": "mIoU", "pixel_acc": "pixel accuracy", "acc_at_05": "REC", "i_auc": "I-AUC", "p_f1.{output}": "P-F1",
-}  # fmt: skip
-
+    ("fanet", "miou"): "mIoU",
+    ("fanet", "pixel_acc"): "pixel accuracy",
+    ("plvl", "acc_at_05"): "REC",
+    ("plvl", "miou"): "RES",
+    ("cabl-cgsr", "i_auc"): "I-AUC",
+    ("cabl-cgsr", "p_f1.{output}"): "P-F1",
+}
 UNITS = {"fanet": (100, 1), "plvl": (100, 1), "cabl-cgsr": (1, 3)}
 """Package -> what its fractions are multiplied by, and digits, as its paper prints them."""
 
@@ -109,11 +113,11 @@ def _trained(training: Training, small: Small, output: Path, seed: int) -> dict[
     )
     recipe = replace(training.small, name=training.recipe, run=cadences)
     folder = small.train(recipe)
-    network, figures, protocol = small.score(folder, recipe)
+    network, metrics, protocol = small.score(folder, recipe)
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     result = {
-        "figures": figures,
+        "metrics": metrics,
         "protocol": protocol,
         "parameters": sum(value.numel() for value in network.parameters()),
         "loss": statistics.fmean(losses[-max(1, len(losses) // 10) :]),
@@ -128,19 +132,17 @@ def _trained(training: Training, small: Small, output: Path, seed: int) -> dict[
 def _section(
     package: str, table: Table, trainings: dict[str, Training], records: dict[str, list[dict[str, Any]]]
 ) -> Section:
-    """One table: its rows and figures as in the paper, the sets of several columns as the one embedded set."""
-    figures = list(dict.fromkeys(column.figure for column in table.columns if column.figure))
-    titles = [_title(package, figure) for figure in figures]
+    """One table: its rows and metrics as in the paper, the sets of several columns as the one embedded set."""
+    metrics = list(dict.fromkeys(column.metric for column in table.columns if column.metric))
+    titles = [TITLES[package, metric] for metric in metrics]
     rows = []
     for row in table.rows:
         for name in row.recipes[:1]:
             if name not in trainings:
                 continue
             found = records[name]
-            cells = []
-            for figure in figures:
-                key = figure.format(output=row.output)
-                cells.append(_spread([one["figures"].get(key) for one in found], *UNITS[package]))
+            keys = [metric.format(output=row.output) for metric in metrics]
+            cells = [_spread([one["metrics"].get(key) for one in found], *UNITS[package]) for key in keys]
             loss = _spread([one["loss"] for one in found], 1, 3)
             shared = trainings[name].recipe
             of = f"`{name}`" if shared == name else f"`{name}` (the network of `{shared}`)"
@@ -152,10 +154,6 @@ def _section(
     )
     head = ("row", "recipe", "parameters", *titles, "training loss")
     return Section(f"{package}, {table.name}, in miniature: {table.title}", [Grid(head, rows), about])
-
-
-def _title(package: str, figure: str) -> str:
-    return "RES" if package == "plvl" and figure == "miou" else TITLES[figure]
 
 
 def _alike(trainings: dict[str, Training], records: dict[str, list[dict[str, Any]]]) -> str:

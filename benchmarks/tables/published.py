@@ -1,6 +1,6 @@
-"""What the papers print, and how the same figure is found in a run: the files of the folder `published`.
+"""What the papers print, and how the same metric is found in a run: the files of the folder `published`.
 
-They are the one place for published figures that are looked up; a test holds the recipes' docstrings to them.
+A test holds the recipes' docstrings to them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ PACKAGES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: which figure of an evaluation stands in it, or what is counted."""
+    """A column of a table: which metric of an evaluation stands in it, or what is counted; neither: published only."""
 
     name: str
-    figure: str = ""
-    """Figure of an evaluation; `{output}` stands for the row's output."""
+    metric: str = ""
+    """`{output}` stands for the row's output."""
     scale: float = 1.0
     """An evaluation's fraction times this is what the paper prints."""
     digits: int = 2
     splits: tuple[str, ...] = ()
     """The split, or the set, has one of these names."""
     samples: tuple[int, ...] = ()
-    """The split has one of these numbers of samples: on others no figure is the table's."""
+    """The split has one of these numbers of samples: on others no metric is the table's."""
     recipes: tuple[str, ...] = ()
     """Only these recipes of a row fill the column; empty: all."""
     mean_of: tuple[int, ...] = ()
     """The mean of other columns, by number."""
-    counted: Literal["", "parameters", "operations", "latency"] = ""
+    counted: Literal["", "parameters", "operations"] = ""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 from benchmarks.tables.published import PACKAGES
 from papers_shared.errors import UserError
+from papers_shared.training.schedule import durations
 
 IMAGENET = 1_281_167
-"""Training pictures of ImageNet-1K."""
+"""Training images of ImageNet-1K."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,8 @@ def recipes_of(package: str) -> dict[str, Callable[[], Any]]:
     Raises:
         UserError: The package is not installed.
     """
-    module = f"{PACKAGES[package]}.recipes" if package == "plvl" else f"{PACKAGES[package]}.config"
     try:
-        return importlib.import_module(module).RECIPES
+        return importlib.import_module(f"{PACKAGES[package]}.recipes").RECIPES
     except ModuleNotFoundError as error:
         raise UserError(f"{package} is not installed here: pip install ./packages/{package}") from error
 
@@ -55,17 +55,11 @@ def length_of(package: str, name: str) -> Length:
     """Optimizer steps and samples of a recipe on the data set it is meant for."""
     optim = recipes_of(package)[name]().optim
     samples, unknown = _training_samples(package, name)
-    if optim.steps and not optim.epochs:
+    if optim.steps:
         steps = optim.steps
     elif unknown:
         return Length(unknown=unknown)
-    elif package == "plvl":
-        from plvl.schedule import total_steps
-
-        steps = total_steps(optim, samples)
     else:
-        from papers_shared.runs import durations
-
         steps = durations(optim, samples)[0]
     return Length(steps, steps * optim.batch_size, about=package == "cabl-cgsr")
 

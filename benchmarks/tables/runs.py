@@ -1,4 +1,4 @@
-"""Run folders: which recipe each trained, with which changes, and the figures that its evaluations hold."""
+"""Run folders: which recipe each trained, with which changes, and the metrics that its evaluations hold."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 from benchmarks.tables.published import PACKAGES
 from benchmarks.tables.recipes import recipes_of
-from papers_shared.dataclass_json import dataclass_to_json, read_json
+from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
+from papers_shared.text import read_json
 
 MARKS = {"fanet": "scm", "plvl": "language_blocks", "cabl-cgsr": "cabl"}
 """Package -> an option of the model that no other package has."""
@@ -23,9 +24,9 @@ START = ("pretrained", "vision_pretrained", "text_pretrained")
 
 @dataclass(frozen=True)
 class Score:
-    """One figure of one evaluation."""
+    """One metric of one evaluation."""
 
-    figure: str
+    metric: str
     value: float
     split: str
     samples: int
@@ -42,29 +43,29 @@ class Run:
     recipe: str
     folder: Path
     scores: tuple[Score, ...]
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
     """Options that differ from the recipe's, and start weights that are missing."""
     refused: tuple[str, ...]
     """Evaluations of another protocol."""
 
 
-def find_runs(places: Sequence[str | Path]) -> list[Run]:
+def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     """The runs in folders: each is a run folder, or holds run folders.
 
     Raises:
         UserError: There is no run folder, or a config.json of no package of this repository.
     """
     folders: list[Path] = []
-    for place in map(Path, places):
-        inside = [place] if (place / "config.json").is_file() else sorted(_below(place))
+    for path in map(Path, paths):
+        inside = [path] if (path / "config.json").is_file() else sorted(_below(path))
         if not inside:
-            raise UserError(f"{place} is not a run folder (it has no config.json) and holds none")
+            raise UserError(f"{path} is not a run folder (it has no config.json) and holds none")
         folders += inside
     return [read_run(folder) for folder in dict.fromkeys(folders)]
 
 
-def _below(place: Path) -> Iterator[Path]:
-    return (file.parent for file in place.glob("*/config.json"))
+def _below(folder: Path) -> Iterator[Path]:
+    return (file.parent for file in folder.glob("*/config.json"))
 
 
 def read_run(folder: Path) -> Run:
@@ -81,8 +82,8 @@ def read_run(folder: Path) -> Run:
             scores.append(found)
         else:
             refused.append(found)
-    remarks = _changes(package, config)
-    return Run(package, config["name"], folder, tuple(scores), remarks, tuple(refused))
+    notes = _changes(package, config)
+    return Run(package, config["name"], folder, tuple(scores), notes, tuple(refused))
 
 
 def _fanet(folder: Path) -> Iterator[Score | str]:
@@ -93,14 +94,14 @@ def _fanet(folder: Path) -> Iterator[Score | str]:
         if "one scale, no flip" not in found["protocol"]:
             yield f"{file}: not the table's protocol ({found['protocol']})"
             continue
-        for figure in ("miou", "pixel_acc"):
-            yield _score(figure, found[figure], found["split"], found["frames"], file, found["model"])
+        for metric in ("miou", "pixel_acc"):
+            yield _score(metric, found[metric], found["split"], found["images"], file, found["model"])
     log = folder / "log.jsonl"
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     tops = [record for record in records if record.get("kind") == "val" and "top1" in record]
     if tops:
         best = max(tops, key=lambda record: record["top1"])  # the first best one is kept in best/
-        yield _score("top1", best["top1"], "val", best["pictures"], log, "best")
+        yield _score("top1", best["top1"], "val", best["images"], log, "best")
 
 
 def _plvl(folder: Path) -> Iterator[Score | str]:
@@ -109,10 +110,10 @@ def _plvl(folder: Path) -> Iterator[Score | str]:
         if "paper" not in found:
             yield f"{file}: without the protocol `paper`"
             continue
-        for figure in ("acc_at_05", "miou"):
-            if found["paper"][figure] is not None:
-                value, count = found["paper"][figure], found["expressions"]
-                yield _score(figure, value, found["split"], count, file, found["model"])
+        for metric in ("acc_at_05", "miou"):
+            if found["paper"][metric] is not None:
+                value, count = found["paper"][metric], found["expressions"]
+                yield _score(metric, value, found["split"], count, file, found["model"])
 
 
 def _cabl_cgsr(folder: Path) -> Iterator[Score | str]:
@@ -122,21 +123,19 @@ def _cabl_cgsr(folder: Path) -> Iterator[Score | str]:
         own = [one for one in models if Path(one["model"]).parent.name == folder.name]
         for model in own or models[:1]:
             for one in model["sets"]:
-                for figure, value in one["figures"].items():
-                    refined = "." in figure and not figure.endswith(".coarse")
+                for metric, value in one["metrics"].items():
+                    refined = "." in metric and not metric.endswith(".coarse")
                     refiner = found["refiner"] if refined else ""
                     if value is not None:
-                        yield _score(
-                            figure, value, one["set"], one["pictures"], file, model["model"], refiner
-                        )
+                        yield _score(metric, value, one["set"], one["images"], file, model["model"], refiner)
 
 
 def _score(
-    figure: str, value: float, split: str, samples: int, file: Path, model: str, refiner: str = ""
+    metric: str, value: float, split: str, samples: int, file: Path, model: str, refiner: str = ""
 ) -> Score:
     name = Path(model).name
     rank = MODELS.index(name) if name in MODELS else len(MODELS)
-    return Score(figure, value, split, samples, f"{file.name}, {name}/", rank, refiner)
+    return Score(metric, value, split, samples, f"{file.name}, {name}/", rank, refiner)
 
 
 def _changes(package: str, config: dict[str, Any]) -> tuple[str, ...]:
@@ -144,16 +143,16 @@ def _changes(package: str, config: dict[str, Any]) -> tuple[str, ...]:
     make = recipes_of(package).get(config["name"])
     if make is None:
         return ()
-    free = importlib.import_module(f"{PACKAGES[package]}.train").FREE
+    may_change = importlib.import_module(f"{PACKAGES[package]}.train").RESUMABLE_OPTIONS
     recipe, changes = dataclass_to_json(make()), []
     for section, options in recipe.items():
         if not isinstance(options, dict):
             continue
         for option, value in options.items():
             given = config.get(section, {}).get(option, value)
-            if given != value and option not in free.get(section, ()) and option != "seed":
+            if given != value and option not in may_change.get(section, ()) and option != "seed":
                 changes.append(f"{section}.{option} {json.dumps(given)} in place of {json.dumps(value)}")
-    remarks = [f"changed: {', '.join(changes)}"] if changes else []
+    notes = [f"changed: {', '.join(changes)}"] if changes else []
     if config["name"] != "imagenet1k" and not any(config["model"].get(name) for name in START):
-        remarks.append("trained from random weights")
-    return tuple(remarks)
+        notes.append("trained from random weights")
+    return tuple(notes)

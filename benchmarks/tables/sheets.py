@@ -9,36 +9,30 @@ from dataclasses import dataclass, field
 from benchmarks.tables.counted import count
 from benchmarks.tables.document import Grid, Section
 from benchmarks.tables.published import Column, Paper, Row, Table
-from benchmarks.tables.recipes import Length, command_of, length_of, recipes_of
+from benchmarks.tables.recipes import command_of, length_of
 from benchmarks.tables.runs import Run, Score
-from benchmarks.tables.throughput import Speed, at_batch, training_speeds
 
 NOT_RUN, NOT_EVALUATED = "not run", "not evaluated"
-UNMEASURED = "unknown: no throughput was measured on a GPU"
 Cell = tuple[float, Score | None]
 
 
 @dataclass
 class Sheet:
-    """The state of one page: runs, speeds, and which scores found a place."""
+    """The runs of one page, and which of their scores stand in a table."""
 
     runs: Sequence[Run]
-    speeds: Sequence[Speed]
     used: set[int] = field(default_factory=set)
-    """Identities of the scores that stand in a table."""
+    """Identities of those scores."""
 
     def paper(self, paper: Paper) -> list[Section]:
         """The sections of one paper: its tables, then its figures."""
-        parts: list[str | Grid] = [f"{paper.paper}. {paper.source}"]
-        sections = [Section(paper.package, parts)]
-        sections += [self._table(paper, table) for table in paper.tables]
-        return [*sections, self._figures(paper)]
+        about = Section(paper.package, [f"{paper.paper}. {paper.source}"])
+        return [about, *(self._table(paper, table) for table in paper.tables), self._figures(paper)]
 
     def _table(self, paper: Paper, table: Table) -> Section:
         notes = _Notes(paper.notes)
-        head = ["row", "", *(column.name for column in table.columns)]
-        rows = []
         heading = notes.marks(table.notes)
+        rows = []
         for row in table.rows:
             published = [_number(v, c.digits) for v, c in zip(row.published, table.columns, strict=True)]
             source = "published" if row.recipes or row.counted_of else "published only"
@@ -46,29 +40,20 @@ class Sheet:
             for recipe in row.recipes:
                 rows.append(["", f"`{recipe}`", *self._ours(paper.package, recipe, row, table, notes)])
             if row.counted_of:
-                rows.append(["", "counted here", *self._counted(paper.package, row, table)])
-        names = list(dict.fromkeys(recipe for row in table.rows for recipe in row.recipes))
+                cells = [_counted(column, paper.package, row.counted_of) for column in table.columns]
+                rows.append(["", "counted here", *cells])
+        head = ["row", "", *(column.name for column in table.columns)]
         parts: list[str | Grid] = [f"Protocol: {table.protocol}{heading}", Grid(head, rows)]
-        if names:
-            costs = [self._cost(paper.package, name) for name in names]
-            parts.append(Grid(("recipe", "steps", "samples", "GPU hours", "command"), costs))
+        if names := list(dict.fromkeys(recipe for row in table.rows for recipe in row.recipes)):
+            lengths = [_length(paper.package, name) for name in names]
+            parts.append(Grid(("recipe", "steps", "samples", "command"), lengths))
         parts.append(f"Scored by `{table.evaluate}`.")
-        parts += notes.lines
-        return Section(f"{paper.package}, {table.name}: {table.title}", parts)
+        return Section(f"{paper.package}, {table.name}: {table.title}", [*parts, *notes.lines])
 
     def _ours(self, package: str, recipe: str, row: Row, table: Table, notes: _Notes) -> list[str]:
         """The cells of one recipe over all its runs; what must be known about them becomes footnotes."""
         runs = [run for run in self.runs if (run.package, run.recipe) == (package, recipe)]
         values = [_values(run, row, table.columns, recipe) for run in runs]
-        cells = []
-        for number, column in enumerate(table.columns):
-            if column.counted:
-                cells.append(count(column.counted, package, recipe, column.digits, self.speeds))
-            elif (column.recipes and recipe not in column.recipes) or row.published[number] is None:
-                cells.append("")
-            else:
-                found = [cell[0] for one in values if (cell := one[number]) is not None]
-                cells.append(_spread(found, column.digits, bool(runs)))
         about = []
         for run, one in zip(runs, values, strict=True):
             scores = [cell[1] for cell in one if cell is not None and cell[1] is not None]
@@ -76,39 +61,19 @@ class Sheet:
             sources = dict.fromkeys(score.source for score in scores)
             refiners = dict.fromkeys(f"refined by {score.refiner}" for score in scores if score.refiner)
             if scores:
-                about.append(f"`{run.folder}`: " + "; ".join([*sources, *refiners, *run.remarks]))
+                about.append(f"`{run.folder}`: " + "; ".join([*sources, *refiners, *run.notes]))
         marks = "".join(notes.mark(text) for text in about)
-        counted = [bool(column.counted) for column in table.columns]
-        from_runs = [cell[:1].isdigit() and not told for cell, told in zip(cells, counted, strict=True)]
-        return [cell + marks if ran else cell for cell, ran in zip(cells, from_runs, strict=True)]
-
-    def _counted(self, package: str, row: Row, table: Table) -> list[str]:
-        return [
-            count(column.counted, package, row.counted_of, column.digits, self.speeds)
-            if column.counted
-            else ""
-            for column in table.columns
-        ]
-
-    def _cost(self, package: str, name: str) -> list[str]:
-        length = length_of(package, name)
-        command = f"`{command_of(package, name)}`"
-        if length.unknown:
-            return [f"`{name}`", length.unknown, "", length.unknown, command]
-        about = "about " if length.about else ""
-        amounts = [f"{about}{length.steps:,}", f"{about}{length.samples:,}"]
-        return [f"`{name}`", *amounts, self._gpu_hours(package, name, length), command]
-
-    def _gpu_hours(self, package: str, name: str, length: Length) -> str:
-        on_gpu = [speed for speed in self.speeds if speed.gpu and speed.package == package]
-        optim = recipes_of(package)[name]().optim
-        micro_batch = getattr(optim, "micro_batch", optim.batch_size)
-        speed = at_batch(training_speeds(on_gpu, package, name), micro_batch)
-        if speed is None:
-            return "unknown: this network was not measured on a GPU" if on_gpu else UNMEASURED
-        hours = length.samples / speed.per_second / 3600
-        rate = f"{speed.per_second:.1f} samples per second"
-        return f"{hours:.1f}, an estimate: {rate} ({speed}), loader and validation not counted"
+        cells = []
+        for number, column in enumerate(table.columns):
+            if column.counted:
+                cells.append(_counted(column, package, recipe))
+            elif row.published[number] is None or not _fills(recipe, column):
+                cells.append("")
+            elif found := [cell[0] for one in values if (cell := one[number]) is not None]:
+                cells.append(_spread(found, column.digits) + marks)
+            else:
+                cells.append(NOT_EVALUATED if runs else NOT_RUN)
+        return cells
 
     def _figures(self, paper: Paper) -> Section:
         rows = []
@@ -126,7 +91,11 @@ class Sheet:
     def left_out(self, papers: Sequence[Paper]) -> Section | None:
         """Runs and evaluations that are in no table, and why."""
         known = {
-            (p.package, name) for p in papers for t in p.tables for row in t.rows for name in row.recipes
+            (paper.package, name)
+            for paper in papers
+            for table in paper.tables
+            for row in table.rows
+            for name in row.recipes
         }
         rows = []
         for run in self.runs:
@@ -170,11 +139,11 @@ def _values(run: Run, row: Row, columns: Sequence[Column], recipe: str) -> list[
             whole = [part[0] for part in parts if part is not None]
             cells.append((statistics.fmean(whole), None) if len(whole) == len(parts) else None)
             continue
-        figure = column.figure.format(output=row.output)
+        metric = column.metric.format(output=row.output)
         fitting = [
             score
             for score in run.scores
-            if score.figure == figure and score.split in column.splits and score.samples in column.samples
+            if score.metric == metric and score.split in column.splits and score.samples in column.samples
             if not column.recipes or recipe in column.recipes
             if score.refiner != "grabcut"
         ]
@@ -183,9 +152,25 @@ def _values(run: Run, row: Row, columns: Sequence[Column], recipe: str) -> list[
     return cells
 
 
-def _spread(values: Sequence[float], digits: int, runs: bool) -> str:
-    if not values:
-        return NOT_EVALUATED if runs else NOT_RUN
+def _fills(recipe: str, column: Column) -> bool:
+    """Whether a run of this recipe can fill the column."""
+    return bool(column.metric or column.mean_of) and recipe in (column.recipes or (recipe,))
+
+
+def _counted(column: Column, package: str, recipe: str) -> str:
+    return count(column.counted, package, recipe, column.digits) if column.counted else ""
+
+
+def _length(package: str, name: str) -> list[str]:
+    """Recipe, steps, samples and command."""
+    length, command = length_of(package, name), f"`{command_of(package, name)}`"
+    if length.unknown:
+        return [f"`{name}`", length.unknown, "", command]
+    about = "about " if length.about else ""
+    return [f"`{name}`", f"{about}{length.steps:,}", f"{about}{length.samples:,}", command]
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
     mean = f"{statistics.fmean(values):.{digits}f}"
     if len(values) == 1:
         return mean
@@ -198,6 +183,6 @@ def _number(value: float | None, digits: int) -> str:
 
 def _reason(score: Score) -> str:
     if score.refiner == "grabcut":
-        return f"{score.source}: {score.figure} is refined by grabcut, which is not the paper's SAM"
-    place = f"split or set {score.split} with {score.samples:,} samples"
-    return f"{score.source}: {score.figure} on {place} is in no column of this recipe"
+        return f"{score.source}: {score.metric} is refined by grabcut, which is not the paper's SAM"
+    data = f"split or set {score.split} with {score.samples:,} samples"
+    return f"{score.source}: {score.metric} on {data} is in no column of this recipe"

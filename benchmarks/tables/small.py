@@ -1,4 +1,4 @@
-"""The ablations on toy sizes: a recipe's switches on the toy network, the embedded data, the package's own scores."""
+"""The ablations on toy sizes: a recipe's switches on the toy network, the embedded data, the package's own metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Small:
     """(a recipe of the paper, the data) -> its small sibling."""
     train: Callable[[Any], Path]
     score: Callable[[Path, Any], tuple[Any, dict[str, float | None], str]]
-    """(run folder, small recipe) -> network, figures as fractions, protocol."""
+    """(run folder, small recipe) -> network, metrics as fractions, protocol."""
 
 
 def small_of(package: str) -> Small:
@@ -30,10 +30,10 @@ def small_of(package: str) -> Small:
 
 
 def _fanet() -> Small:
-    from fanet.config import toy
     from fanet.data import open_split
     from fanet.evaluate import evaluate
     from fanet.modeling.segmenter import Segmenter
+    from fanet.recipes import toy
     from fanet.toy import write_zerowaste
     from fanet.train import train
 
@@ -46,8 +46,8 @@ def _fanet() -> Small:
     def score(run: Path, small: Any) -> tuple[Any, dict[str, float | None], str]:
         network = Segmenter.from_pretrained(run / "best")
         found = evaluate(network, open_split(small.data, "test"))
-        figures = {"miou": found["miou"], "pixel_acc": found["pixel_acc"]}
-        return network, figures, f"{found['frames']} embedded test scenes, {found['protocol']}"
+        metrics = {"miou": found["miou"], "pixel_acc": found["pixel_acc"]}
+        return network, metrics, f"{found['images']} embedded test scenes, {found['protocol']}"
 
     return Small(("Table 2",), write_zerowaste, recipe, train, score)
 
@@ -57,14 +57,13 @@ def _plvl() -> Small:
     from plvl.data.commands import build_dataset
     from plvl.evaluate import evaluate
     from plvl.modeling.plvl import PLVL
-    from plvl.options_data import DataBuildOptions
     from plvl.recipes import toy
     from plvl.toy import write_refer
     from plvl.train import train
 
     def write_data(folder: Path) -> None:
         write_refer(folder / "refer")
-        build_dataset(DataBuildOptions("toy", str(folder / "built"), refer=str(folder / "refer")))
+        build_dataset("toy", str(folder / "built"), refer=str(folder / "refer"))
 
     def recipe(paper: Any, data: Path) -> Any:
         base, model = toy(), paper.model
@@ -78,38 +77,39 @@ def _plvl() -> Small:
     def score(run: Path, small: Any) -> tuple[Any, dict[str, float | None], str]:
         network = PLVL.from_pretrained(run / "best")
         found = evaluate(network, open_split(small.data, "val"), batch_size=32)
-        figures = {name: found["paper"][name] for name in ("acc_at_05", "miou")}
+        metrics = {name: found["paper"][name] for name in ("acc_at_05", "miou")}
         protocol = (
             f"{found['expressions']} sentences about embedded scenes (val), {found['paper']['protocol']}"
         )
-        return network, figures, protocol
+        return network, metrics, protocol
 
     return Small(("Table 4", "Table 5", "Table 6", "Table 7"), write_data, recipe, train, score)
 
 
 def _cabl_cgsr() -> Small:
-    from cabl_cgsr.config import DataConfig, toy
+    from cabl_cgsr.config import DataConfig
     from cabl_cgsr.data import open_set
-    from cabl_cgsr.evaluate import evaluate_set, protocol_name
+    from cabl_cgsr.evaluate import evaluate
     from cabl_cgsr.modeling.localizer import Localizer
-    from cabl_cgsr.scores import set_scores
+    from cabl_cgsr.recipes import toy
     from cabl_cgsr.toy import write_casia
     from cabl_cgsr.train import train
     from papers_shared.sam import GrabCut
 
     def recipe(paper: Any, data: Path) -> Any:
         base = toy()
-        pictures = replace(base.data, root=str(data / "CASIA2"), layout="casia2")
-        return replace(base, model=replace(base.model, cabl=paper.model.cabl), data=pictures)
+        images = replace(base.data, root=str(data / "CASIA2"), layout="casia2")
+        return replace(base, model=replace(base.model, cabl=paper.model.cabl), data=images)
 
     def score(run: Path, small: Any) -> tuple[Any, dict[str, float | None], str]:
         network = Localizer.from_pretrained(run / "best")
         test = DataConfig(root=str(Path(small.data.root).parent / "CASIA1"), layout="casia1", workers=0)
         rows = open_set(test, masks=True)
-        found = evaluate_set(network, rows, refiner=GrabCut(), variants=("point", "box", "box_point"))
-        scores = set_scores(found, draws=0)
-        protocol = f"{scores.pictures} embedded test pictures, {protocol_name(network)}; CGSR: GrabCut in SAM's place"
-        return network, scores.figures, protocol
+        found = evaluate(network, rows, refiner=GrabCut(), variants=("point", "box", "box_point"), draws=0)
+        protocol = (
+            f"{found['images']} embedded test images, {found['protocol']}; CGSR: GrabCut in SAM's place"
+        )
+        return network, found["metrics"], protocol
 
     tables = ("Table II", "Table III", "Table IV", "Table V", "Table VI")
     return Small(tables, write_casia, recipe, train, score)

@@ -1,4 +1,4 @@
-"""Deterministic inputs from names, so that stored figures need no stored inputs."""
+"""Deterministic inputs from names, so that stored values need no stored inputs."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, Optional
 
 import pytest
 
-from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json, read_json
+from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.errors import UserError
+from papers_shared.text import read_json
 
 
 @dataclass(frozen=True)

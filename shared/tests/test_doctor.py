@@ -14,7 +14,7 @@ def report() -> Report:
     found = Report()
     found.add("note", "train", "2 frames")
     for number in range(8):
-        found.add("error", f"train/{number}.png", "no mask", "add the mask or remove the picture")
+        found.add("error", f"train/{number}.png", "no mask", "add the mask or remove the image")
     other = Report()
     other.add("warning", "val/a.png", "odd size")
     found.extend(other)
@@ -24,10 +24,10 @@ def report() -> Report:
 
 def test_print_groups_and_shortens() -> None:
     stream = io.StringIO()
-    report().print(stream, places=3)
+    report().print(stream, sources=3)
     text = stream.getvalue()
     assert "error: no mask (8 times)\n    train/0.png\n    train/1.png\n    train/2.png\n" in text
-    assert "    ... and 5 more\n    -> add the mask or remove the picture\n" in text
+    assert "    ... and 5 more\n    -> add the mask or remove the image\n" in text
     assert text.index("error:") < text.index("warning:") < text.index("note:")
     assert text.endswith("9 errors, 1 warnings, 1 notes\n")
     report().print(stream := io.StringIO(), groups=1)
@@ -50,7 +50,7 @@ def test_json_holds_everything() -> None:
     assert len(written["findings"]) == 11
     assert written["findings"][0] == {
         "severity": "note",
-        "place": "train",
+        "source": "train",
         "message": "2 frames",
         "remedy": "",
     }

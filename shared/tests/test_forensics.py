@@ -1,4 +1,4 @@
-"""Forensics scores against the released programs' figures and scikit-learn."""
+"""Forensics scores against the released programs' values and scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grounding scores against the official program's figures."""
+"""Grounding scores against the official program's values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from papers_shared.boxes import cxcywh_to_xyxy
 from papers_shared.errors import UserError
-from papers_shared.losses import cxcywh_to_xyxy
 from papers_shared.metrics import GroundingMetrics
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("grounding.json").read_text())
@@ -21,8 +21,8 @@ def corners(name: str) -> np.ndarray:
 
 
 def pixel_centres() -> tuple[np.ndarray, np.ndarray]:
-    places = (np.arange(448) + 0.5) / 448
-    return places[None, :], places[:, None]
+    positions = (np.arange(448) + 0.5) / 448
+    return positions[None, :], positions[:, None]
 
 
 def test_golden_boxes() -> None:

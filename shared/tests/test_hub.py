@@ -181,10 +181,12 @@ def test_missing_repositories_are_explained(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no route to host\nmore")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(UserError, match=r"owner/tiny is not a folder here, .*\(no route to host\)"):
+    with pytest.raises(
+        UserError, match=r"owner/tiny is neither a local folder nor available .*\(no route to host\)"
+    ):
         Tiny.from_pretrained("owner/tiny")
     monkeypatch.undo()
-    with pytest.raises(UserError, match="not a folder here"):
+    with pytest.raises(UserError, match="neither a local folder"):
         Tiny.from_pretrained("no/such/folder")
 
 

@@ -1,4 +1,4 @@
-"""Losses against torch, mmsegmentation's rule and stored figures."""
+"""Losses against torch, mmsegmentation's rule and stored values."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_boxes_without_area_are_finite() -> None:
 
 def test_golden_dice() -> None:
     probability = (tensor("open.a.mask", (2, 1, 448, 448)) + 1) / 2
-    places = (np.arange(448) + 0.5) / 448
+    positions = (np.arange(448) + 0.5) / 448
     masks = [
-        ((places[None, :] - cx) / rx) ** 2 + ((places[:, None] - cy) / ry) ** 2 <= 1
+        ((positions[None, :] - cx) / rx) ** 2 + ((positions[:, None] - cy) / ry) ** 2 <= 1
         for cx, cy, rx, ry in GOLDEN["target"]["ellipses_cx_cy_rx_ry"]
     ]
     loss = losses.dice_loss(probability, torch.from_numpy(np.stack(masks))[:, None])

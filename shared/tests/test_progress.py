@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from papers_shared.runs import Progress
+from papers_shared.progress import Progress
 
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("papers_shared.runs.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("papers_shared.progress.time.monotonic", lambda: now[0])
     with Progress(100, start=20, every=10.0) as progress:
         for step in range(21, 101):
             now[0] += 0.5
@@ -25,11 +25,11 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 def test_slow_steps_show_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("papers_shared.runs.progress.time.monotonic", lambda: now[0])
-    progress = Progress(3, unit="picture")
+    monkeypatch.setattr("papers_shared.progress.time.monotonic", lambda: now[0])
+    progress = Progress(3, unit="image")
     now[0] = 4.0
     progress.update(1)
-    assert capsys.readouterr().err == "picture 1/3  4.00 s/picture  00:08 left\n"
+    assert capsys.readouterr().err == "image 1/3  4.00 s/image  00:08 left\n"
 
 
 def test_silence(capsys: pytest.CaptureFixture[str]) -> None:

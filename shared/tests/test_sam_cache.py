@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 import tiny_sam
 import torch
 
-from papers_shared.sam import EmbeddingCache, SegmentAnything
+from papers_shared.cache import TensorCache
+from papers_shared.sam import SegmentAnything
 
 
 class Counting(SegmentAnything):
-    """Counts the pictures that go through the encoder."""
+    """Counts the images that go through the encoder."""
 
     encoded = 0
 
@@ -34,11 +34,11 @@ def make(checkpoint: Path, cache: Path | None = None, precision: str = "no") -> 
         checkpoint,
         decoder_heads=tiny_sam.HEADS,
         precision=precision,
-        cache=EmbeddingCache(cache) if cache else None,
+        cache=TensorCache(cache) if cache else None,
     )
 
 
-def test_all_prompts_of_a_picture_take_one_encoder_pass(checkpoint: Path) -> None:
+def test_all_prompts_of_an_image_take_one_encoder_pass(checkpoint: Path) -> None:
     segmenter = make(checkpoint)
     segmenter.set_image(tiny_sam.image())
     for prompt in tiny_sam.PROMPTS.values():
@@ -76,34 +76,6 @@ def test_other_weights_precision_or_pixels_are_another_entry(checkpoint: Path, t
         make(checkpoint, tmp_path)._key(image.reshape(200, 120, 3)),
     }
     assert len(keys) == 5
-
-
-def test_folder_stays_within_its_limit_and_forgets_the_least_recently_used(tmp_path: Path) -> None:
-    entry = torch.zeros(1000)
-    cache = EmbeddingCache(tmp_path, limit_gb=3 * 4100e-9)
-    for number, key in enumerate(("aa1", "bb2", "cc3")):
-        cache.write(key, entry + number)
-        os.utime(next(tmp_path.glob(f"{key[:2]}/*")), (number, number))
-    assert torch.equal(cache.read("aa1"), entry)  # now the most recent one
-    cache.write("dd4", entry + 3)
-    assert cache.read("bb2") is None
-    assert [key for key in ("aa1", "cc3", "dd4") if cache.read(key) is not None] == ["aa1", "cc3", "dd4"]
-    assert sum(path.stat().st_size for path in tmp_path.glob("*/*")) <= cache.limit
-    cache.write("ee5", torch.zeros(9000))
-    assert cache.read("ee5") is None  # larger than the limit
-    assert not list(tmp_path.rglob("*.partial"))
-
-
-def test_damaged_entries_and_unwritable_folders_cost_only_time(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path)
-    cache.write("ab1", torch.ones(3))
-    next(tmp_path.glob("ab/*")).write_bytes(b"damaged")
-    assert cache.read("ab1") is None
-    cache.write("ab1", torch.ones(3))
-    assert torch.equal(cache.read("ab1"), torch.ones(3))
-    (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match="computed again"):
-        EmbeddingCache(tmp_path / "file").write("ab1", torch.ones(3))
 
 
 def test_bf16_encoder_is_close(checkpoint: Path) -> None:

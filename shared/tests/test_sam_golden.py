@@ -1,4 +1,4 @@
-"""Both SAM back ends against the figures of Meta's program on a tiny network."""
+"""Both SAM back ends against the values of Meta's program on a tiny network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_preprocessed_square() -> None:
     assert frame.inner == (154, 256)
     stored = TENSORS["sam.input"].numpy()
     assert np.abs(sliced("sam.input", frame.pixels(tiny_sam.image())[None].numpy()) - stored).max() < 1e-6
-    assert frame.places(np.array([70.0, 50.0])) == pytest.approx([89.6, 64.1666667])
+    assert frame.to_square(np.array([70.0, 50.0])) == pytest.approx([89.6, 64.1666667])
 
 
 def test_embedding(segmenter) -> None:
@@ -80,15 +80,15 @@ def test_prompts_of_the_whole_refinement(segmenter) -> None:
 
 
 def test_pictures_of_one_batch_answer_as_alone(segmenter) -> None:
-    pictures = [tiny_sam.image(), tiny_sam.image()[:90, ::-1].copy()]
-    segmenter.set_images(pictures)
-    for picture in pictures[::-1]:
-        segmenter.set_image(picture)
+    images = [tiny_sam.image(), tiny_sam.image()[:90, ::-1].copy()]
+    segmenter.set_images(images)
+    for image in images[::-1]:
+        segmenter.set_image(image)
         together = segmenter.predict_logits(**PROMPTS["box"])[1]
         segmenter._prepared.clear()
-        segmenter.set_image(picture)
+        segmenter.set_image(image)
         assert torch.allclose(segmenter.predict_logits(**PROMPTS["box"])[1], together, atol=1e-5)
-        segmenter.set_images(pictures)
+        segmenter.set_images(images)
     segmenter.set_images([tiny_sam.image()])
     segmenter.set_image(tiny_sam.image())
 

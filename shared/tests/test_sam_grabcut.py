@@ -37,7 +37,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     ],
 )
 @pytest.mark.parametrize("max_side", [0, 45])
-def test_finds_the_object_in_pixels_of_the_picture(prompt: dict, max_side: int, scene: np.ndarray) -> None:
+def test_finds_the_object_in_pixels_of_the_image(prompt: dict, max_side: int, scene: np.ndarray) -> None:
     segmenter = GrabCut(max_side=max_side)
     segmenter.set_image(scene)
     masks, scores, logits = segmenter.predict(**prompt)

@@ -1,4 +1,4 @@
-"""The confusion matrix against stored figures and torchmetrics."""
+"""The confusion matrix against stored values and torchmetrics."""
 
 from __future__ import annotations
 

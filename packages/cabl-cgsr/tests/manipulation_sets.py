@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 SIZE = (24, 36)
-"""(height, width) of the pictures."""
+"""(height, width) of the images."""
 BOX = (slice(6, 14), slice(10, 24))
 """Where the manipulated ones are manipulated."""
 TRUTH = np.zeros(SIZE, bool)
 TRUTH[BOX] = True
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
+def image(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, *path.name.encode()])
     low = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ def mask(path: Path, truth: np.ndarray = TRUTH, mode: str = "L") -> Path:
 
 def casia2(root: Path) -> Path:
     for name in ("ani_00001.jpg", "ani_00002.jpg", "ind_00003.bmp", "nat_10104.jpg"):
-        picture(root / "Au" / f"Au_{name}")
+        image(root / "Au" / f"Au_{name}")
     names = (
         "Tp_D_CRN_S_N_ani00001_ani00002_00012.jpg",
         "Tp_S_NNN_S_N_nat00005_nat00005_00625.tif",
@@ -42,7 +42,7 @@ def casia2(root: Path) -> Path:
     )
     endings = ("_gt.png", "_gt.png", "_gt3.png", "_gt.png")
     for name, ending, mode in zip(names, endings, ("L", "RGB", "RGBA", "1"), strict=True):
-        path = picture(root / "Tp" / name)
+        path = image(root / "Tp" / name)
         mask(root / "CASIA 2 Groundtruth" / f"{path.stem}{ending}", mode=mode)
     return root
 
@@ -50,15 +50,15 @@ def casia2(root: Path) -> Path:
 def casia1(root: Path, tampered: str = "Modified Tp/Tp") -> Path:
     base = root / "CASIA 1.0 dataset"
     for name in ("ani_0001.jpg", "arc_0002.JPG"):
-        picture(base / "Au" / f"Au_{name}")
+        image(base / "Au" / f"Au_{name}")
     spliced = (
         "Sp_D_NRN_A_pla0005_pla0023_0281",
         "Sp_D_NNN_A_ani0099_ani0100.0288",  # the dot belongs to the name
         "Sp_D_NRN_A_cha0011_sec0011_0542",  # has no mask
     )
     for stem in spliced:
-        picture(base / tampered / "Sp" / f"{stem}.jpg")
-    picture(base / tampered / "CM" / "Sp_S_NNN_C_txt0045_txt0045_0045.jpg")
+        image(base / tampered / "Sp" / f"{stem}.jpg")
+    image(base / tampered / "CM" / "Sp_S_NNN_C_txt0045_txt0045_0045.jpg")
     drawn = root / "CASIA 1.0 groundtruth"
     mask(drawn / "Sp" / f"{spliced[0]}_gt.png")
     mask(drawn / "Sp" / f"{spliced[1]}_gt.png")
@@ -67,8 +67,8 @@ def casia1(root: Path, tampered: str = "Modified Tp/Tp") -> Path:
 
 
 def columbia(root: Path, converted: bool = False) -> Path:
-    picture(root / "4cam_auth" / "canong3_02_sub_01.tif")
-    stem = picture(root / "4cam_splc" / "canong3_nikond70_sub_01.tif").stem
+    image(root / "4cam_auth" / "canong3_02_sub_01.tif")
+    stem = image(root / "4cam_splc" / "canong3_nikond70_sub_01.tif").stem
     colours = np.zeros((*SIZE, 3), np.uint8)
     colours[..., 0] = np.where(TRUTH, 0, 200)
     colours[..., 1] = np.where(TRUTH, 200, 0)
@@ -83,8 +83,8 @@ def columbia(root: Path, converted: bool = False) -> Path:
 
 def coverage(root: Path) -> Path:
     for number in (1, 2, 41):
-        picture(root / "image" / f"{number}.tif")
-        picture(root / "image" / f"{number}t.tif")
+        image(root / "image" / f"{number}.tif")
+        image(root / "image" / f"{number}t.tif")
         larger = np.kron(TRUTH, np.ones((2, 2), bool))
         mask(root / "mask" / f"{number}forged.tif", larger if number == 41 else TRUTH)
         mask(root / "mask" / f"{number}copy.tif")
@@ -95,26 +95,26 @@ def coverage(root: Path) -> Path:
 def imd2020(root: Path) -> Path:
     for folder, stems in (("1a1ogs", ("c8tf5mq_0", "c8tf5mq_1")), ("z41", ("00109_fake", "00109_fake_01"))):
         original = folder if folder[0] != "z" else "00109"
-        picture(root / folder / f"{original}_orig.jpg")
+        image(root / folder / f"{original}_orig.jpg")
         for stem in stems:
-            picture(root / folder / f"{stem}.png")
+            image(root / folder / f"{stem}.png")
             mask(root / folder / f"{stem}_mask.png")
     return root
 
 
 def folders(root: Path, masks: bool = True) -> Path:
     for name in ("a.jpg", "b.png"):
-        picture(root / "authentic" / name)
-        picture(root / "manipulated" / "batch" / name, seed=1)
+        image(root / "authentic" / name)
+        image(root / "manipulated" / "batch" / name, seed=1)
         if masks:
             mask(root / "masks" / "batch" / f"{Path(name).stem}.png")
     return root
 
 
 def imdlbenco(root: Path) -> Path:
-    picture(root / "Au" / "9.jpg")
+    image(root / "Au" / "9.jpg")
     for name in ("one.jpg", "two.jpg"):
-        picture(root / "Tp" / name)
+        image(root / "Tp" / name)
         mask(root / "Gt" / f"mask_{name[0]}.png")
     return root
 
@@ -126,7 +126,7 @@ def wscl_list(root: Path) -> Path:
                           ("val", ("Au_ani_0001.jpg", "Sp_S_NNN_C_txt0045_txt0045_0045.jpg"))):  # fmt: skip
         for label, name in enumerate(names):
             path = f"data/casia/{subset}/{('au', 'tp')[label]}/{name}"
-            picture(root / path)
+            image(root / path)
             entries[name] = {"subset": subset, "path": path, "label": label}
             if label:
                 drawn = f"data/casia/{subset}/mask/{Path(name).stem}_gt.png"
@@ -136,9 +136,9 @@ def wscl_list(root: Path) -> Path:
 
 
 def imdlbenco_list(root: Path) -> Path:
-    picture(root / "Tp" / "x.png")
+    image(root / "Tp" / "x.png")
     mask(root / "Gt" / "x.png")
-    picture(root / "Au" / "y.png")
+    image(root / "Au" / "y.png")
     return _write(root / "list.json", [["Tp/x.png", "Gt/x.png"], ["Au/y.png", "Negative"]])
 
 

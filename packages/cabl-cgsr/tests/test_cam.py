@@ -17,11 +17,11 @@ from cabl_cgsr.cam import (
     couple,
     image_score,
     min_max,
-    run_scales,
     scale_map,
     union,
 )
 from cabl_cgsr.config import CamConfig, ModelConfig
+from cabl_cgsr.inference import run_scales
 from cabl_cgsr.modeling.localizer import Localizer
 
 FOLDER = Path(__file__).with_name("golden")

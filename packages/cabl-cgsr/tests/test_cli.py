@@ -9,8 +9,8 @@ import torch
 
 import cabl_cgsr
 from cabl_cgsr.cli import USAGE, main
-from cabl_cgsr.config import RECIPES
 from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.recipes import RECIPES
 
 
 @pytest.mark.parametrize("verb", [verb for verb in USAGE if verb not in ("train", "data")])
@@ -71,8 +71,8 @@ def test_a_mistake_is_one_sentence(
 def test_convert_writes_a_folder_with_the_operator_asked_for(
     localizer: Localizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = {name.removeprefix("backbone."): value for name, value in localizer.state_dict().items()}
-    torch.save(theirs, tmp_path / "transcam.pth")
+    official = {name.removeprefix("backbone."): value for name, value in localizer.state_dict().items()}
+    torch.save(official, tmp_path / "transcam.pth")
     arguments = ["convert", str(tmp_path / "transcam.pth"), str(tmp_path / "model"), "--operator", "sobel"]
     assert main(arguments) == 0
     assert "edge operator sobel" in capsys.readouterr().out
@@ -82,7 +82,7 @@ def test_convert_writes_a_folder_with_the_operator_asked_for(
 
 
 def test_the_package_gives_its_names_lazily() -> None:
-    assert cabl_cgsr.Classifier.__name__ == "Classifier"
+    assert cabl_cgsr.Localization.__name__ == "Localization"
     assert {"Localizer", "convert", "predict"} <= set(dir(cabl_cgsr))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = cabl_cgsr.nothing

@@ -19,24 +19,24 @@ from papers_shared.errors import UserError
 SIZES = BACKBONES["test_conformer"]
 
 
-def their_names(model: torch.nn.Module) -> dict[str, Tensor]:
+def official_names(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): value for name, value in model.state_dict().items()}
 
 
 @pytest.fixture
 def imagenet() -> dict[str, Tensor]:
-    return their_names(Classifier(SIZES, num_classes=7))
+    return official_names(Classifier(SIZES, num_classes=7))
 
 
 def transcam(num_classes: int) -> dict[str, Tensor]:
     config = ModelConfig(backbone="test_conformer", num_logits=num_classes)
-    return their_names(Localizer.from_config(config))
+    return official_names(Localizer.from_config(config))
 
 
 def test_imagenet_checkpoint_keeps_all_but_the_heads(imagenet: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(imagenet, tmp_path / "conformer.pth")
     report = convert(tmp_path / "conformer.pth", tmp_path / "model")
-    fresh = [finding.place for finding in report.findings if finding.message == "starts fresh"]
+    fresh = [finding.source for finding in report.findings if finding.message == "starts fresh"]
     assert fresh == list(HEADS)
     opened = Localizer.from_pretrained(tmp_path / "model")
     assert opened.config.num_logits == 1
@@ -65,7 +65,7 @@ def test_heads_of_one_or_two_classes_are_kept(num_classes: int, tmp_path: Path) 
     opened = Localizer.from_pretrained(tmp_path / "model")
     assert opened.config.num_logits == num_classes
     assert opened.config.cabl.operator == "prewitt"
-    torch.testing.assert_close(their_names(opened), official)
+    torch.testing.assert_close(official_names(opened), official)
 
 
 @pytest.mark.parametrize("heads", ["twenty classes", "no heads"])
@@ -89,14 +89,14 @@ def test_missing_counters_are_zero(imagenet: dict[str, Tensor]) -> None:
     [
         (
             {"conv_trans_5.cnn_block.conv9.weight": torch.zeros(1)},
-            "1 names without a place here: conv_trans_5",
+            "1 unknown names: conv_trans_5",
         ),
-        ({"trans_1.norm1.weight": None}, "1 names of ours without a value: trans_1.norm1.weight"),
+        ({"trans_1.norm1.weight": None}, "1 missing names: trans_1.norm1.weight"),
         (
             {"trans_patch_conv.weight": torch.zeros(24, 16, 8, 8)},
             r"trans_patch_conv.weight \[24, 16, 8, 8\] inst",
         ),
-        ({"trans_cls_head.bias": None}, "names of ours without a value: trans_cls_head.bias"),
+        ({"trans_cls_head.bias": None}, "missing names: trans_cls_head.bias"),
     ],
 )
 def test_anything_else_is_an_error(damage: dict[str, Tensor | None], message: str) -> None:

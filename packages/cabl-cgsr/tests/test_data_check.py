@@ -18,7 +18,7 @@ from cabl_cgsr.data import check, open_set, quick_check
 from cabl_cgsr.data.commands import run_check, run_toy
 from cabl_cgsr.data.leakage import fingerprint
 from cabl_cgsr.data.published import PUBLISHED, counts_finding
-from cabl_cgsr.options_data import DataCheckOptions, DataToyOptions
+from cabl_cgsr.options import DataCheckOptions, DataToyOptions
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 
@@ -36,7 +36,7 @@ def file(data: DataConfig, folder: str, number: int = 0) -> Path:
 
 def severities(report: Report, message: str) -> set[str]:
     found = [finding for finding in report.findings if message in finding.message]
-    assert all(finding.place for finding in found)
+    assert all(finding.source for finding in found)
     return {finding.severity for finding in found}
 
 
@@ -53,15 +53,15 @@ def rewrite_mask(truth: np.ndarray) -> Callable[[DataConfig], None]:
 
 
 DEFECTS = [
-    (lambda data: file(data, "Tp").unlink(), "warning", "mask without a picture"),
-    (lambda data: file(data, MASKS).unlink(), "warning", "manipulated picture without a mask"),
-    (lambda data: file(data, "Au").write_bytes(b"text"), "error", "not a picture"),
-    (lambda data: file(data, MASKS).write_bytes(b"text"), "error", "not a readable picture"),
+    (lambda data: file(data, "Tp").unlink(), "warning", "mask without an image"),
+    (lambda data: file(data, MASKS).unlink(), "warning", "manipulated image without a mask"),
+    (lambda data: file(data, "Au").write_bytes(b"text"), "error", "not an image"),
+    (lambda data: file(data, MASKS).write_bytes(b"text"), "error", "not a readable image"),
     (rewrite_mask(np.ones((48, 72), bool)), "warning", "mask of another size"),
     (rewrite_mask(releases.TRUTH.T), "warning", "mask on its side"),
     (rewrite_mask(np.zeros(releases.SIZE, bool)), "warning", "empty mask"),
-    (rewrite_mask(np.ones(releases.SIZE, bool)), "warning", "covers the whole picture"),
-    (copy_into, "warning", "the same picture several times"),
+    (rewrite_mask(np.ones(releases.SIZE, bool)), "warning", "covers the whole image"),
+    (copy_into, "warning", "the same image several times"),
     (mislabel, "warning", "the same pixels labelled authentic and manipulated"),
 ]
 
@@ -88,7 +88,7 @@ def test_each_defect_is_found(spoil, severity: str, message: str, data: DataConf
 def test_known_names_and_counts(tmp_path: Path) -> None:
     report = check(DataConfig(root=str(releases.casia1(tmp_path))), progress=False)
     assert severities(report, "has no mask in any release") == {"note"}
-    assert severities(report, "manipulated picture without a mask") == set()
+    assert severities(report, "manipulated image without a mask") == set()
     assert severities(report, "a dot inside the name") == {"note"}
     assert severities(report, "agree in their running number only") == {"note"}
 
@@ -111,10 +111,10 @@ def test_quick_check_stops_a_training(data: DataConfig, tmp_path: Path) -> None:
     assert not quick_check(data).errors  # training knows no masks
     broken = file(data, "Tp", 1)
     broken.write_bytes(b"text")
-    assert "not a picture" in quick_check(data).errors[0].message
+    assert "not an image" in quick_check(data).errors[0].message
     broken.unlink()
     shutil.rmtree(Path(data.root) / "Au")
-    assert "there is no authentic picture" in quick_check(data).errors[0].message
+    assert "there is no authentic image" in quick_check(data).errors[0].message
     assert not quick_check(data, "val").errors  # pixels can be scored without authentic ones
 
 
@@ -124,15 +124,15 @@ def photo(seed: int) -> np.ndarray:
 
 
 def test_content_is_recognised_in_another_size_and_compression(tmp_path: Path) -> None:
-    picture = photo(0)
-    Image.fromarray(picture).resize((101, 67)).save(tmp_path / "x.jpg", quality=60)
-    changed = picture.copy()
+    image = photo(0)
+    Image.fromarray(image).resize((101, 67)).save(tmp_path / "x.jpg", quality=60)
+    changed = image.copy()
     changed[20:50, 30:70] = photo(7)[20:50, 30:70]
     versions = [fingerprint(image) for image in (np.asarray(Image.open(tmp_path / "x.jpg")), changed)]
-    assert all(fingerprint(picture).details @ version.details > 0.8 for version in versions)
-    assert fingerprint(picture).details @ versions[0].details > 0.95
+    assert all(fingerprint(image).details @ version.details > 0.8 for version in versions)
+    assert fingerprint(image).details @ versions[0].details > 0.95
     others = np.stack([fingerprint(photo(seed)).details for seed in range(1, 40)])
-    assert np.abs(others @ fingerprint(picture).details).max() < 0.3
+    assert np.abs(others @ fingerprint(image).details).max() < 0.3
     flat = fingerprint(np.full((50, 60, 3), 90, np.uint8))
     assert not flat.details.any()
 
@@ -154,10 +154,10 @@ def test_leakage_is_named_and_a_list_without_it_is_written(tmp_path: Path) -> No
     )
     assert run_check(options) == 0
     findings = json.loads((tmp_path / "r.json").read_text())["findings"]
-    leaks = {f["place"]: f["message"] for f in findings if "~" in f["place"]}
+    leaks = {f["source"]: f["message"] for f in findings if "~" in f["source"]}
     assert leaks == {
-        "copy ~ a1": "the same picture in train and test, with the same label",
-        "small ~ a2": "nearly the same picture (another size, compression or a part) in train and test, "
+        "copy ~ a1": "the same image in train and test, with the same label",
+        "small ~ a2": "nearly the same image (another size, compression or a part) in train and test, "
         "with another label",
     }
     kept = open_set(DataConfig(root=str(train), list=str(tmp_path / "keep.txt")), masks=False)

@@ -1,4 +1,4 @@
-"""Pictures and masks of every kind that the releases and people's own folders hold."""
+"""Images and masks of every kind that the releases and people's own folders hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cabl_cgsr.config import DataConfig
-from cabl_cgsr.data import load_levels, load_mask, load_picture, open_set
+from cabl_cgsr.data import load_image, load_levels, load_mask, open_set
 from papers_shared.errors import UserError
 
 SAMPLES = os.environ.get("PAPERS_SAMPLES")
@@ -27,7 +27,7 @@ def row(image: Path, mask: Path | None = None) -> dict:
 @pytest.mark.parametrize("name", ["rgb.tif", "rgb.bmp", "rgb.png"])
 def test_lossless_colours(name: str, tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / name)
-    assert np.array_equal(load_picture(row(tmp_path / name)), RGB)
+    assert np.array_equal(load_image(row(tmp_path / name)), RGB)
 
 
 def test_cmyk_palette_grey_and_16_bit(tmp_path: Path) -> None:
@@ -35,27 +35,27 @@ def test_cmyk_palette_grey_and_16_bit(tmp_path: Path) -> None:
     Image.fromarray(RGB).quantize(250).save(tmp_path / "palette.png")
     Image.fromarray(RAMP).save(tmp_path / "grey.tif")
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
-    assert np.abs(load_picture(row(tmp_path / "cmyk.jpg")).astype(int) - RGB).mean() < 12
-    assert np.abs(load_picture(row(tmp_path / "palette.png")).astype(int) - RGB).mean() < 4
+    assert np.abs(load_image(row(tmp_path / "cmyk.jpg")).astype(int) - RGB).mean() < 12
+    assert np.abs(load_image(row(tmp_path / "palette.png")).astype(int) - RGB).mean() < 4
     for name in ("grey.tif", "deep.tif"):
-        assert np.array_equal(load_picture(row(tmp_path / name)), np.stack([RAMP] * 3, -1))
+        assert np.array_equal(load_image(row(tmp_path / name)), np.stack([RAMP] * 3, -1))
 
 
-def test_exif_turns_the_picture_and_its_mask_fits(tmp_path: Path) -> None:
+def test_exif_turns_the_image_and_its_mask_fits(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(RGB).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     releases.mask(tmp_path / "turned_gt.png", np.ones((24, 16), bool))
     turned = row(tmp_path / "turned.jpg", tmp_path / "turned_gt.png")
-    assert load_picture(turned).shape == (24, 16, 3)
+    assert load_image(turned).shape == (24, 16, 3)
     assert load_mask(turned).shape == (24, 16)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such file"), (b"text", "not a picture"), (b"cut", "damaged or cut off")],
+    [(None, "no such file"), (b"text", "not an image"), (b"cut", "damaged or cut off")],
 )
-def test_broken_pictures_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_broken_images_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     if content == b"cut":
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(file)
@@ -63,12 +63,12 @@ def test_broken_pictures_are_named(content: bytes | None, message: str, tmp_path
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=rf"x\.png.*{message}"):
-        load_picture(row(file))
+        load_image(row(file))
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    return releases.picture(tmp_path / "p.png")
+    return releases.image(tmp_path / "p.png")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P", "LA", "I;16"])
@@ -107,7 +107,7 @@ def test_other_sizes_are_resized_and_masks_on_their_side_refused(tmp_path: Path)
     entry = {"path": str(first), "bytes": None}
     assert np.array_equal(load_mask({**rows[stem], "mask": entry}), releases.TRUTH)
     stem = second.stem.removesuffix("_gt")
-    with pytest.raises(UserError, match=r"mask of 24x36 lies on its side, the picture is 36x24"):
+    with pytest.raises(UserError, match=r"mask of 24x36 lies on its side, the image is 36x24"):
         load_mask({**rows[stem], "mask": {"path": str(second), "bytes": None}})
     with pytest.warns(UserWarning, match="left out 1 of 4 .* lies on its side"):
         assert len(open_set(DataConfig(root=str(root)), masks=True)) == 7
@@ -115,9 +115,9 @@ def test_other_sizes_are_resized_and_masks_on_their_side_refused(tmp_path: Path)
 
 def test_the_turned_mask_of_casia1_is_turned_back(tmp_path: Path) -> None:
     stem = "Sp_D_CNN_A_sec0012_ani0007_0275"
-    picture = releases.picture(tmp_path / f"{stem}.jpg")
+    image = releases.image(tmp_path / f"{stem}.jpg")
     drawn = releases.mask(tmp_path / f"{stem}_gt.png", np.rot90(releases.TRUTH, -1))
-    assert np.array_equal(load_mask(row(picture, drawn)), releases.TRUTH)
+    assert np.array_equal(load_mask(row(image, drawn)), releases.TRUTH)
 
 
 def test_unknown_colours_and_broken_masks_are_named(image: Path) -> None:
@@ -125,8 +125,8 @@ def test_unknown_colours_and_broken_masks_are_named(image: Path) -> None:
     Image.fromarray(RGB).save(file)
     with pytest.raises(UserError, match=r"m\.png is a coloured mask, but not one in red and green"):
         load_mask(row(image, file))
-    file.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"m\.png is not a readable picture"):
+    file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"m\.png is not a readable image"):
         load_mask(row(image, file))
     with pytest.raises(UserError, match="does not exist"):
         load_mask(row(image, image.with_name("gone.png")))
@@ -142,4 +142,4 @@ def test_real_coloured_mask_and_real_tiff() -> None:
     assert 0.4 < found.mean() < 0.5
     flips = (found[:, 1:] != found[:, :-1]).sum(1)
     assert np.median(flips) <= 2  # a few solid regions, not JPEG noise
-    assert load_picture(row(folder / "COVERAGE/image/1t.tif")).shape == (421, 424, 3)
+    assert load_image(row(folder / "COVERAGE/image/1t.tif")).shape == (421, 424, 3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cabl_cgsr.config import DataConfig
-from cabl_cgsr.data import load_mask, load_picture, open_set, open_split
+from cabl_cgsr.data import load_image, load_mask, open_set, training_split
 from papers_shared.errors import UserError
 
 SAMPLES = os.environ.get("PAPERS_SAMPLES")
@@ -44,7 +44,7 @@ def test_every_layout_gives_the_same_rows(
     assert rows["label"] == [0] * authentic + [1] * manipulated
     assert len(set(rows["name"])) == len(rows)
     for row in rows:
-        assert load_picture(row).shape == (*releases.SIZE, 3)
+        assert load_image(row).shape == (*releases.SIZE, 3)
         expected = releases.TRUTH if row["label"] else np.zeros(releases.SIZE, bool)
         found = load_mask(row)
         assert found.dtype == bool
@@ -52,7 +52,7 @@ def test_every_layout_gives_the_same_rows(
     assert set(rows["dataset"]) == {layout if layout not in ("folders", "imdlbenco") else "set"}
 
 
-def test_casia1_pairs_masks_and_leaves_out_the_picture_without_one(tmp_path: Path) -> None:
+def test_casia1_pairs_masks_and_leaves_out_the_image_without_one(tmp_path: Path) -> None:
     data = DataConfig(root=str(releases.casia1(tmp_path)))
     assert len(open_set(data, masks=False)) == 6
     with pytest.warns(UserWarning, match=r"left out 1 of 4 .*cha0011_sec0011_0542 \(no mask\)"):
@@ -68,12 +68,12 @@ def test_casia1_pairs_masks_and_leaves_out_the_picture_without_one(tmp_path: Pat
     assert set(rows["dataset"]) == {"casia1"}
 
 
-def test_casia1_takes_the_renamed_pictures_and_knows_the_plus_variant(tmp_path: Path) -> None:
+def test_casia1_takes_the_renamed_images_and_knows_the_plus_variant(tmp_path: Path) -> None:
     base = releases.casia1(tmp_path) / "CASIA 1.0 dataset"
-    releases.picture(base / "Tp" / "Sp" / "Sp_D_OLD_A_pla0005_pla0023_0281.jpg")
+    releases.image(base / "Tp" / "Sp" / "Sp_D_OLD_A_pla0005_pla0023_0281.jpg")
     assert "Sp_D_OLD_A_pla0005_pla0023_0281" not in open_set(DataConfig(root=str(base)), masks=False)["name"]
     shutil.rmtree(base / "Au")
-    releases.picture(base / "Au" / "100034.jpg")
+    releases.image(base / "Au" / "100034.jpg")
     rows = open_set(DataConfig(root=str(tmp_path)), masks=False)
     assert rows[0]["name"] == "100034"
     assert set(rows["dataset"]) == {"casia1plus"}
@@ -108,7 +108,7 @@ def test_wscl_list(layout: str, tmp_path: Path) -> None:
     rows = open_set(DataConfig(root=str(tmp_path), list=file.name, subset="all"), masks=True)
     assert rows["label"] == [0, 0, 1, 1]
     assert np.array_equal(load_mask(rows[3]), releases.TRUTH)
-    everything = open_split(DataConfig(root=str(tmp_path), list=str(file), val_share=0.0), "train")
+    everything = training_split(DataConfig(root=str(tmp_path), list=str(file), val_share=0.0), "train")
     assert everything["name"] == ["Au_ani_00001", "Tp_D_CRN_S_N_ani00002_ani00003_00012"]
 
 
@@ -121,7 +121,7 @@ def test_imdlbenco_list_and_a_list_of_names(tmp_path: Path) -> None:
     (tmp_path / "own" / "some.txt").write_text("authentic/a.jpg\nmanipulated/batch/b\n\n")
     own = DataConfig(root=str(tmp_path / "own"), list="some.txt")
     assert open_set(own, masks=False)["name"] == ["authentic/a.jpg", "manipulated/batch/b.png"]
-    for line, message in (("nothing.png", "is not in"), ("b.png", "names 2 pictures")):
+    for line, message in (("nothing.png", "is not in"), ("b.png", "names 2 images")):
         (tmp_path / "own" / "some.txt").write_text(line)
         with pytest.raises(UserError, match=rf"some.txt: {line} {message}"):
             open_set(own, masks=False)
@@ -133,7 +133,7 @@ def test_imdlbenco_list_and_a_list_of_names(tmp_path: Path) -> None:
         ({"a": {"path": "x.png"}}, r"entry 'a' needs a path \(text\) and a label"),
         ({"a": {"path": "x.png", "label": 0}}, "names x.png, which is not below"),
         ([["x.png"]], "entry 0 must be"),
-        ([], "lists no picture"),
+        ([], "lists no image"),
     ],
 )
 def test_broken_lists_are_named(content, message: str, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_broken_lists_are_named(content, message: str, tmp_path: Path) -> None:
         open_set(DataConfig(root=str(tmp_path), list="list.json"), masks=False)
 
 
-def test_masks_are_optional_for_ones_own_pictures(tmp_path: Path) -> None:
+def test_masks_are_optional_for_ones_own_images(tmp_path: Path) -> None:
     rows = open_set(DataConfig(root=str(releases.folders(tmp_path, masks=False))), masks=True)
     assert rows["mask"] == [None] * 4
     assert not load_mask(rows[0]).any()
@@ -171,7 +171,7 @@ def test_wrong_folders_are_named(root: str, options: dict, message: str, tmp_pat
 def test_tp_and_gt_must_have_equal_counts(tmp_path: Path) -> None:
     releases.imdlbenco(tmp_path)
     next((tmp_path / "Gt").iterdir()).unlink()
-    with pytest.raises(UserError, match="Tp holds 2 pictures and Gt 1"):
+    with pytest.raises(UserError, match="Tp holds 2 images and Gt 1"):
         open_set(DataConfig(root=str(tmp_path)), masks=True)
     assert len(open_set(DataConfig(root=str(tmp_path)), masks=False)) == 3
 
@@ -183,5 +183,5 @@ def test_real_files(layout: str, authentic: int, manipulated: int) -> None:
     assert rows["label"] == [0] * authentic + [1] * manipulated
     for row in rows:
         found = load_mask(row)
-        assert found.shape == load_picture(row).shape[:2]
+        assert found.shape == load_image(row).shape[:2]
         assert 0.001 < found.mean() < 0.7 or not row["label"]

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cabl_cgsr.config import DataConfig, ModelConfig
-from cabl_cgsr.data import LabelSamples, open_set, open_split
+from cabl_cgsr.data import LabelSamples, open_set, training_split
 from cabl_cgsr.data.groups import content_groups, hold_out
 from cabl_cgsr.data.items import Item
 from cabl_cgsr.data.layouts import list_set
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 
 
 def samples(data: DataConfig, seed: int = 0) -> LabelSamples:
-    return LabelSamples(open_split(data, "train"), train_transform(data, ModelConfig()), seed)
+    return LabelSamples(training_split(data, "train"), train_transform(data, ModelConfig()), seed)
 
 
 def test_training_opens_no_mask(data: DataConfig, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_training_opens_no_mask(data: DataConfig, tmp_path: Path) -> None:
     chosen = samples(data)
     assert set(chosen.dataset.column_names) == {"name", "image", "label", "dataset"}
     with_masks = [chosen[(0, index)]["image"] for index in range(len(chosen))]
-    _ = open_split(data, "val")[0]
+    _ = training_split(data, "val")[0]
     opened = [name for name in OPENED if str(data.root) in name]
     assert sum("/Au/" in name or "/Tp/" in name for name in opened) >= len(chosen)
     assert not [name for name in opened if "Groundtruth" in name or "_gt" in name]
@@ -78,7 +78,7 @@ def item(name: str, folder: Path, label: int = 0, origins: tuple[str, ...] = (),
     return Item(name, folder / name, label, None, origins)
 
 
-def test_pictures_of_one_origin_or_content_stay_together(tmp_path: Path) -> None:
+def test_images_of_one_origin_or_content_stay_together(tmp_path: Path) -> None:
     items = [
         item("a", tmp_path, origins=("1",)),
         item("b", tmp_path, origins=("2",)),
@@ -104,12 +104,12 @@ def test_held_out_part_is_stratified_seeded_and_tears_no_group(tmp_path: Path) -
     assert hold_out(items, 0.0, seed=0) == set()
     with pytest.raises(UserError, match="not in"):
         hold_out(items, 1.0, seed=0)
-    with pytest.raises(UserError, match="0 can be held out without tearing"):
+    with pytest.raises(UserError, match="0 can be held out, as images of one origin stay"):
         hold_out([item(f"x{n}", tmp_path, n % 2, ("same",)) for n in range(9)], 0.2, seed=0)
 
 
 def test_split_of_a_set(data: DataConfig) -> None:
-    train, val = (open_split(data, split) for split in ("train", "val"))
+    train, val = (training_split(data, split) for split in ("train", "val"))
     assert set(train["name"]) | set(val["name"]) == set(open_set(data, masks=False)["name"])
     assert not set(train["name"]) & set(val["name"])
     assert set(val["label"]) == {0, 1}
@@ -124,32 +124,32 @@ def test_split_of_a_set(data: DataConfig) -> None:
 def test_one_label_is_not_enough(tmp_path: Path) -> None:
     releases.imdlbenco(tmp_path)
     shutil.rmtree(tmp_path / "Au")
-    with pytest.raises(UserError, match="no authentic picture"):
-        open_split(DataConfig(root=str(tmp_path)), "train")
+    with pytest.raises(UserError, match="no authentic image"):
+        training_split(DataConfig(root=str(tmp_path)), "train")
 
 
 def test_augmentation_is_transcams() -> None:
     model = ModelConfig()
-    picture = np.random.default_rng(0).integers(0, 256, (30, 60, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (30, 60, 3), dtype=np.uint8)
     plain = {"jitter": (0.0, 0.0, 0.0, 0.0), "flip": 0.0, "long_side": (0, 0), "crop_size": 80}
-    padded = train_transform(DataConfig(**plain), model)(picture)
+    padded = train_transform(DataConfig(**plain), model)(image)
     assert padded.shape == (3, 80, 80)
-    whole = normalize(picture, model)
+    whole = normalize(image, model)
     ys, xs = ((padded != 0).any(0).any(axis).nonzero()[0] for axis in (1, 0))
     assert torch.equal(padded[:, ys : ys + 30, xs : xs + 60], whole)  # zeros after the normalisation
     assert (padded != 0).sum() == (whole != 0).sum()
     mirrored = train_transform(DataConfig(**{**plain, "flip": 1.0, "crop_size": 30}), model)
     torch.manual_seed(1)
-    window = mirrored(picture)
+    window = mirrored(image)
     assert any(torch.equal(window, whole.flip(-1)[:, :, x : x + 30]) for x in range(31))
     sides = set()
     for _ in range(40):
-        zoomed = train_transform(DataConfig(**{**plain, "long_side": (20, 40)}), model)(picture)
+        zoomed = train_transform(DataConfig(**{**plain, "long_side": (20, 40)}), model)(image)
         sides.add(int((zoomed != 0).any(0).any(0).sum()))
     assert min(sides) >= 20
     assert max(sides) <= 40
     assert len(sides) > 8
-    coloured = train_transform(DataConfig(**{**plain, "jitter": (0.3, 0.3, 0.3, 0.1)}), model)(picture)
+    coloured = train_transform(DataConfig(**{**plain, "jitter": (0.3, 0.3, 0.3, 0.1)}), model)(image)
     assert not torch.equal(coloured.sort().values, padded.sort().values)
 
 
@@ -161,4 +161,4 @@ def test_random_crop_of_larger_and_smaller_sides() -> None:
         assert crop.shape == (1, 8, 8)
         assert (crop != 0).any(2).sum() == 6
         seen.add((int(crop[0].any(1).nonzero()[0]), int(crop[crop > 0][0])))
-    assert len(seen) == 9  # three places down, three across
+    assert len(seen) == 9  # three positions down, three across

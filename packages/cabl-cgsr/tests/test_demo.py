@@ -1,4 +1,4 @@
-"""The demo from pictures to page, with few pictures and steps; the full one is `nox -s demo`."""
+"""The demo from images to page, with few images and steps; the full one is `nox -s demo`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Outline(HTMLParser):
         self.outside += [address for address in addresses if not address.startswith("data:image/png;base64,")]
 
 
-def test_from_pictures_to_page(
+def test_from_images_to_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -63,9 +63,11 @@ def test_from_pictures_to_page(
     assert run(DemoOptions(output=str(tmp_path), steps=2)) == 0, "resumes at its end"
 
 
-def test_baseline_of_marking_everything(pictures: Path) -> None:
-    rows = open_set(DataConfig(root=str(pictures), layout="folders"), masks=True)
-    shares = [np.asarray(Image.open(path)).astype(bool).mean() for path in (pictures / "masks").glob("*.png")]
+def test_baseline_of_marking_everything(image_root: Path) -> None:
+    rows = open_set(DataConfig(root=str(image_root), layout="folders"), masks=True)
+    shares = [
+        np.asarray(Image.open(path)).astype(bool).mean() for path in (image_root / "masks").glob("*.png")
+    ]
     expected = np.mean([2 * share / (1 + share) for share in shares])
     assert everything_baseline(rows) == pytest.approx(expected)
 

@@ -11,7 +11,7 @@ import torch
 from cabl_cgsr.cli import main
 from cabl_cgsr.export import OUTPUTS, export
 from cabl_cgsr.modeling.localizer import Localizer
-from papers_shared import graphs
+from papers_shared import export as shared
 from papers_shared.errors import UserError
 
 
@@ -56,8 +56,8 @@ def test_a_file_that_disagrees_is_not_kept(
             output = localizer(inputs["images"], cam=True)
         return [getattr(output, name) + 0.1 for name in OUTPUTS]
 
-    monkeypatch.setattr(graphs, "write_torch", lambda model, inputs, texts, path: path.write_text("x"))
-    monkeypatch.setattr(graphs, "run_torch", wrong)
+    monkeypatch.setattr(shared, "write_torch", lambda model, inputs, texts, path: path.write_text("x"))
+    monkeypatch.setattr(shared, "run_torch", wrong)
     assert main(["export", str(model_folder), "--output", str(tmp_path / "m.pt2"), "--size", "32"]) == 1
     assert "was not written" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 
 from cabl_cgsr.cli import main
-from cabl_cgsr.drawing import BOX, MASK, cam_picture, draw_mask, draw_prompts, shrink
+from cabl_cgsr.drawing import BOX, MASK, draw_map, draw_mask, draw_prompts
 from cabl_cgsr.prompts import Prompts
 
 
-def test_panel_has_a_row_for_each_picture_and_columns_for_each_model(
-    model_folder: Path, pictures: Path, tmp_path: Path
+def test_panel_has_a_row_for_each_image_and_columns_for_each_model(
+    model_folder: Path, image_root: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(model_folder, other)
-    shutil.copy(pictures / "masks" / "m00.png", tmp_path / "m00_gt.png")
-    images = [str(pictures / "manipulated" / name) for name in ("m00.png", "m01.png")]
+    shutil.copy(image_root / "masks" / "m00.png", tmp_path / "m00_gt.png")
+    images = [str(image_root / "manipulated" / name) for name in ("m00.png", "m01.png")]
 
     def panel(*options: str) -> Image.Image:
         output = tmp_path / "out"
@@ -36,13 +36,13 @@ def test_panel_has_a_row_for_each_picture_and_columns_for_each_model(
 
 
 def test_mistakes_are_one_sentence(
-    model_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    model_folder: Path, image_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    image, output = str(pictures / "manipulated" / "m00.png"), str(tmp_path / "out")
+    image, output = str(image_root / "manipulated" / "m00.png"), str(tmp_path / "out")
     twice = ["figures", str(model_folder), str(model_folder), "--images", image, "--output", output]
     assert main(twice) == 2
     assert "same name" in capsys.readouterr().err
-    masks = ["--masks", str(pictures / "masks" / "m01.png")]
+    masks = ["--masks", str(image_root / "masks" / "m01.png")]
     assert main(["figures", str(model_folder), "--images", image, "--output", output, *masks]) == 2
     assert "no mask has the name" in capsys.readouterr().err
 
@@ -60,7 +60,5 @@ def test_drawings_show_what_they_are_given() -> None:
     assert tuple(prompted[6, 10]) == BOX
     assert prompted[20, 20, 1] > 150 > prompted[20, 20, 0]
     assert prompted[35, 50, 0] > 150 > prompted[35, 50, 1]
-    dark, bright = np.asarray(cam_picture(np.array([[0.0, 1.0]], np.float32)))[0].sum(axis=-1)
+    dark, bright = np.asarray(draw_map(np.array([[0.0, 1.0]], np.float32)))[0].sum(axis=-1)
     assert dark < bright
-    assert shrink(image, 30).size == (30, 20)
-    assert shrink(image, 0) is image

@@ -1,4 +1,4 @@
-"""Eq. (3) and the image score against figures computed in float64."""
+"""Eq. (3) and the image score against numbers computed in float64."""
 
 from __future__ import annotations
 

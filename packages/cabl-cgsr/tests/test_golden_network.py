@@ -1,4 +1,4 @@
-"""Conformer-S and TransCAM against the figures of the released programs; weights and inputs come from names."""
+"""Conformer-S and TransCAM against the numbers of the released programs; weights and inputs come from names."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NONE = CablConfig(operator="none")
 SMALL = BACKBONES["conformer_small"]
 
 
-def their_names(model: nn.Module) -> dict[str, Tensor]:
+def official_names(model: nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): value for name, value in model.state_dict().items()}
 
 
 def fill_(model: nn.Module) -> None:
     """Weights decided by name, kind and shape alone: fan-in; norms near 1; variances near 1.25; else small."""
-    for name, value in their_names(model).items():
+    for name, value in official_names(model).items():
         if not value.is_floating_point():
             continue
         shape = tuple(value.shape)
@@ -160,7 +160,7 @@ def as_index(part: str) -> int | slice:
 
 def test_entries_are_those_of_the_public_checkpoint() -> None:
     with torch.device("meta"):
-        entries = their_names(Classifier(SMALL))
+        entries = official_names(Classifier(SMALL))
     assert {name: list(value.shape) for name, value in entries.items()} == GOLDEN["names"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,12 +180,21 @@ def test_a_folder_opens_to_the_same_network_and_serves_as_start_weights(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet"}, "model.backbone is 'resnet': choose one of conformer_small"),
-        ({"num_logits": 0}, "model.num_logits is 0"),
-        ({"activation": "softmax"}, "needs model.num_logits 2"),
-        ({"cabl": CablConfig(blocks=13)}, "model.cabl.blocks is 13: choose 0 to 12"),
+        ({"backbone": "resnet"}, "--model.backbone is 'resnet': choose one of conformer_small"),
+        ({"num_logits": 0}, "--model.num-logits is 0"),
+        ({"activation": "softmax"}, "needs --model.num-logits 2"),
+        ({"cabl": CablConfig(blocks=13)}, "--model.cabl.blocks is 13: choose 0 to 12"),
     ],
 )
 def test_a_wrong_config_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Localizer.from_config(replace(CONFIG, **changes))
+
+
+def test_a_folder_of_an_earlier_version_opens(localizer: Localizer, tmp_path: Path) -> None:
+    """Its configuration named the training loss."""
+    folder = localizer.save_pretrained(tmp_path / "model")
+    description = json.loads((folder / "config.json").read_text())
+    description["config"]["loss"] = "summed_logits"
+    (folder / "config.json").write_text(json.dumps(description))
+    assert Localizer.from_pretrained(folder).config == CONFIG

@@ -1,9 +1,11 @@
-"""One picture to a `Localization`, many to a folder with evidence sheets; what is refined, and what is said."""
+"""One image to a `Localization`, many to a folder with evidence sheets; what is refined, and what is said."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from calibrated_localizer import calibrated
 from PIL import Image
 
 from cabl_cgsr.cli import main
-from cabl_cgsr.config import PromptConfig
+from cabl_cgsr.config import ModelConfig, PromptConfig
 from cabl_cgsr.evidence import sheet
+from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.predict import predict, predict_many
+from cabl_cgsr.options import with_changes
+from cabl_cgsr.predict import predict_many
 from papers_shared.errors import UserError
 from papers_shared.sam import GrabCut, SamResult
 
@@ -42,22 +47,22 @@ class Recorder:
 
 
 @pytest.fixture
-def picture(pictures: Path) -> Path:
-    return pictures / "manipulated" / "m00.png"
+def image(image_root: Path) -> Path:
+    return image_root / "manipulated" / "m00.png"
 
 
-def test_what_is_judged_manipulated_is_refined_with_its_prompts(localizer: Localizer, picture: Path) -> None:
+def test_what_is_judged_manipulated_is_refined_with_its_prompts(localizer: Localizer, image: Path) -> None:
     answer = np.zeros((48, 64), bool)
     answer[10:20, 12:30] = True
     recorder = Recorder(answer)
-    found = localizer.predict(picture, refiner=recorder, threshold=0.0)
+    found = localizer.predict(image, refiner=recorder, threshold=0.0)
     assert found.verdict == "manipulated"
     assert np.array_equal(found.mask, answer)
     assert found.refiner == "recorder"
     assert recorder.asked == [
         (found.prompts.box_xyxy, found.prompts.points_xy, found.prompts.labels, False),
     ]
-    assert np.array_equal(recorder.images[0], np.asarray(Image.open(picture)))
+    assert np.array_equal(recorder.images[0], np.asarray(Image.open(image)))
     assert found.cam.shape == found.raw_map.shape == found.coarse_mask.shape == (48, 64)
     assert found.cam.min() >= 0
     assert found.cam.max() == pytest.approx(1, abs=1e-3)
@@ -69,72 +74,116 @@ def test_what_is_judged_manipulated_is_refined_with_its_prompts(localizer: Local
     assert found.draw(max_side=32).size == (32, 24)
 
 
-def test_what_is_judged_authentic_is_refined_only_on_request(localizer: Localizer, picture: Path) -> None:
+def test_what_is_judged_authentic_is_refined_only_on_request(localizer: Localizer, image: Path) -> None:
     recorder = Recorder(np.ones((48, 64), bool))
-    found = predict(localizer, picture, refiner=recorder, threshold=1.0)
+    found = predict(localizer, image, refiner=recorder, threshold=1.0)
     assert found.verdict == "authentic"
     assert found.refined_mask is None
     assert found.not_refined == "judged authentic"
     assert np.array_equal(found.mask, found.coarse_mask)
     assert not recorder.images
-    assert predict(localizer, picture, refiner=recorder, threshold=1.0, always_refine=True).mask.all()
+    assert predict(localizer, image, refiner=recorder, threshold=1.0, always_refine=True).mask.all()
 
 
-def test_an_empty_answer_and_no_refiner_leave_the_coarse_mask(localizer: Localizer, picture: Path) -> None:
-    empty = predict(localizer, picture, refiner=Recorder(np.zeros((48, 64), bool)), threshold=0.0)
+def test_an_empty_answer_and_no_refiner_leave_the_coarse_mask(localizer: Localizer, image: Path) -> None:
+    empty = predict(localizer, image, refiner=Recorder(np.zeros((48, 64), bool)), threshold=0.0)
     assert np.array_equal(empty.mask, empty.coarse_mask)
-    without = predict(localizer, picture, refiner=None, threshold=0.0)
+    without = predict(localizer, image, refiner=None, threshold=0.0)
     assert without.not_refined == "no refiner was given"
 
 
-def test_the_best_of_several_masks_is_taken_on_request(localizer: Localizer, picture: Path) -> None:
+def test_the_best_of_several_masks_is_taken_on_request(localizer: Localizer, image: Path) -> None:
     several = Localizer.from_config(
         replace(localizer.config, prompts=PromptConfig(multimask=True, variant="box"))
     )
     several.load_state_dict(localizer.state_dict())
     recorder = Recorder(np.eye(48, 64, dtype=bool))
-    found = several.predict(picture, refiner=recorder, threshold=0.0)
+    found = several.predict(image, refiner=recorder, threshold=0.0)
     assert np.array_equal(found.mask, recorder.mask)
     assert recorder.asked == [(found.prompts.box_xyxy, None, None, True)]
 
 
-def test_fast_is_one_pass_of_the_middle_size(localizer: Localizer, picture: Path) -> None:
-    found = localizer.predict(picture, refiner=None, fast=True)
+def test_fast_is_one_pass_of_the_middle_size(localizer: Localizer, image: Path) -> None:
+    found = localizer.predict(image, refiner=None, fast=True)
     assert list(found.scale_scores) == ["48x48"]
-    whole = localizer.predict(picture, refiner=None)
+    whole = localizer.predict(image, refiner=None)
     assert found.score == pytest.approx(whole.scale_scores["48x48"], abs=1e-6)
     assert localizer.config.cam.sizes == (32, 48), "the model is left as it was"
 
 
-def test_pictures_of_all_kinds_and_modes(localizer: Localizer, picture: Path) -> None:
-    image = Image.open(picture)
-    by_path = localizer.predict(str(picture), refiner=None)
-    for given in (image, np.asarray(image)):
+def test_images_of_all_kinds_and_modes(localizer: Localizer, image: Path) -> None:
+    opened = Image.open(image)
+    by_path = localizer.predict(str(image), refiner=None)
+    for given in (opened, np.asarray(opened)):
         assert localizer.predict(given, refiner=None).score == by_path.score
     localizer.train()
     try:
-        assert localizer.predict(picture, refiner=None).score == by_path.score
+        assert localizer.predict(image, refiner=None).score == by_path.score
         assert localizer.training
     finally:
         localizer.eval()
-    assert localizer.predict(image.convert("CMYK"), refiner=None).cam.shape == (48, 64)
-    half = localizer.predict(picture, refiner=None, precision="bf16").score
+    assert localizer.predict(opened.convert("CMYK"), refiner=None).cam.shape == (48, 64)
+    half = localizer.predict(image, refiner=None, precision="bf16").score
     assert half == pytest.approx(by_path.score, abs=0.05)
 
 
-def test_mistakes_are_one_sentence(localizer: Localizer, picture: Path) -> None:
+def test_mistakes_are_one_sentence(localizer: Localizer, image: Path) -> None:
     with pytest.raises(UserError, match="threshold: 2"):
-        localizer.predict(picture, threshold=2)
+        localizer.predict(image, threshold=2)
     with pytest.raises(UserError, match="no such file"):
         localizer.predict("nothing.jpg")
     with pytest.raises(UserError, match="limit"):
-        localizer.predict(picture, max_pixels=100)
+        localizer.predict(image, max_pixels=100)
     broken = Localizer.from_config(localizer.config)
     broken.load_state_dict(localizer.state_dict())
     with torch.no_grad():
         broken.trans_cls_head.bias.fill_(float("nan"))
     with pytest.raises(UserError, match=r"NaN|not finite"):
-        broken.predict(picture)
+        broken.predict(image)
+
+
+def test_a_result_is_pickled_without_its_network(localizer: Localizer, image: Path) -> None:
+    found = localizer.predict(image, refiner=GrabCut(), threshold=0.0)
+    data = pickle.dumps(found)
+    assert len(data) < 200_000, "no weights in it"
+    again = pickle.loads(data)
+    assert again.to_json() == found.to_json()
+    assert np.array_equal(again.mask, found.mask)
+    assert again.draw().size == found.draw().size
+
+
+def test_threads_with_other_options_answer_as_each_alone(small_config: ModelConfig, image_root: Path) -> None:
+    """One model, left in training mode, and one refiner, shared by four threads."""
+    shared = calibrated(small_config)
+    shared.train()
+    shared.backbone.bn1.eval()  # as a training with frozen statistics leaves it
+    modes = [module.training for module in shared.modules()]
+    buffers = {name: value.clone() for name, value in shared.named_buffers()}
+    config, refiner = shared.config, GrabCut()
+    paths = sorted((image_root / "manipulated").glob("*.png"))[:3]
+    other = with_changes(config, ["cam.mirror=false", "cam.union=sum", "prompts.variant=box"])
+    jobs = [
+        (path, {"refiner": refiner, "always_refine": True, **options})
+        for path in paths
+        for options in (
+            {},
+            {"fast": True},
+            {"config": other},
+            {"config": other, "fast": True, "precision": "bf16"},
+        )
+    ] * 2
+
+    def answer(job: tuple[Path, dict]) -> tuple[dict, bytes, bytes]:
+        found = shared.predict(job[0], **job[1])
+        return found.to_json(), found.mask.tobytes(), found.raw_map.tobytes()
+
+    alone = [answer(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(answer, jobs))
+    assert [one == other for one, other in zip(alone, together, strict=True)] == [True] * len(jobs)
+    assert shared.config is config
+    assert [module.training for module in shared.modules()] == modes
+    assert all(torch.equal(value, buffers[name]) for name, value in shared.named_buffers())
 
 
 class Outline(HTMLParser):
@@ -150,8 +199,8 @@ class Outline(HTMLParser):
         self.outside += [v or "" for name, v in attrs if name in ("src", "href")]
 
 
-def test_the_sheet_says_what_was_found_and_needs_nothing_else(localizer: Localizer, picture: Path) -> None:
-    found = localizer.predict(picture, refiner=GrabCut(), threshold=0.0)
+def test_the_sheet_says_what_was_found_and_needs_nothing_else(localizer: Localizer, image: Path) -> None:
+    found = localizer.predict(image, refiner=GrabCut(), threshold=0.0)
     page = sheet(found, file="a <b>.png", model="runs/x/best")
     outline = Outline()
     outline.feed(page)
@@ -163,19 +212,19 @@ def test_the_sheet_says_what_was_found_and_needs_nothing_else(localizer: Localiz
         assert text in words
     x, y = found.prompts.points_xy[0]
     assert f"({x}, {y})" in words
-    quiet = sheet(localizer.predict(picture, refiner=None, threshold=1.0))
+    quiet = sheet(localizer.predict(image, refiner=None, threshold=1.0))
     assert "not refined" not in quiet
     assert "judged authentic" in quiet
 
 
 def test_a_folder_with_a_broken_file_goes_on(
-    model_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    model_folder: Path, image_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("m00.png", "m01.png"):
-        (folder / name).write_bytes((pictures / "manipulated" / name).read_bytes())
-    (folder / "broken.jpg").write_bytes(b"no picture")
+        (folder / name).write_bytes((image_root / "manipulated" / name).read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no image")
     output = tmp_path / "out"
     arguments = ["predict", str(model_folder), str(folder), "--output", str(output), "--always-refine"]
     assert main(arguments) == 1
@@ -189,12 +238,12 @@ def test_a_folder_with_a_broken_file_goes_on(
         assert 0 <= record["score"] <= 1
         for kind in ("cam", "overlay", "sheet"):
             assert (output / record[kind]).is_file()
-    assert "2 of 3 pictures judged" in capsys.readouterr().out
+    assert "2 of 3 images judged" in capsys.readouterr().out
 
 
-def test_results_never_overwrite_their_pictures(localizer: Localizer, pictures: Path, tmp_path: Path) -> None:
+def test_results_never_overwrite_their_images(localizer: Localizer, image_root: Path, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     inside = tmp_path / "masks" / "m00.png"
-    inside.write_bytes((pictures / "manipulated" / "m00.png").read_bytes())
+    inside.write_bytes((image_root / "manipulated" / "m00.png").read_bytes())
     with pytest.raises(UserError, match="overwritten by its own result"):
         predict_many(localizer, [inside], tmp_path)

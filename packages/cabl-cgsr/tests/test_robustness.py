@@ -1,4 +1,4 @@
-"""Degraded pictures, their curves, and the command."""
+"""Degraded images, their curves, and the command."""
 
 from __future__ import annotations
 
@@ -11,52 +11,54 @@ from PIL import Image
 
 from cabl_cgsr.cli import main
 from cabl_cgsr.config import DataConfig
-from cabl_cgsr.curves import Line, draw_curves
-from cabl_cgsr.data import load_picture, open_set
-from cabl_cgsr.robustness import blur_change, jpeg_change
+from cabl_cgsr.data import load_image, open_set
+from cabl_cgsr.drawing import Line, draw_curves
+from cabl_cgsr.robustness import blur_degradation, jpeg_degradation
 from papers_shared.errors import UserError
 
 
 @pytest.fixture
-def row(pictures: Path) -> dict:
-    return open_set(DataConfig(root=str(pictures), layout="folders"), masks=True)[7]
+def row(image_root: Path) -> dict:
+    return open_set(DataConfig(root=str(image_root), layout="folders"), masks=True)[7]
 
 
-def test_changes_keep_the_size_and_grow_with_their_strength(row: dict) -> None:
-    picture = load_picture(row).astype(float)
-    for changes in (
-        [jpeg_change(quality) for quality in (95, 70, 30)],
-        [blur_change(side) for side in (3, 7, 15)],
+def test_degradations_keep_the_size_and_grow_with_their_strength(row: dict) -> None:
+    image = load_image(row).astype(float)
+    for degradations in (
+        [jpeg_degradation(quality) for quality in (95, 70, 30)],
+        [blur_degradation(side) for side in (3, 7, 15)],
     ):
-        changed = [change.load(row) for change in changes]
-        assert {one.shape for one in changed} == {picture.shape}
-        differences = [np.abs(one - picture).mean() for one in changed]
+        degraded = [one.load(row) for one in degradations]
+        assert {image.shape for image in degraded} == {image.shape}
+        differences = [np.abs(other - image).mean() for other in degraded]
         assert differences == sorted(differences)
         assert differences[0] > 0
-        assert len({change.name for change in changes}) == 3
-    assert np.array_equal(blur_change(0).load(row), picture)
+        assert len({one.name for one in degradations}) == 3
+    assert np.array_equal(blur_degradation(0).load(row), image)
 
 
 def test_blur_has_the_sigma_of_its_side(row: dict) -> None:
     impulse = np.zeros((31, 31, 3), np.uint8)
     impulse[15, 15] = 255
-    column = blur_change(7).apply(impulse)[15, :, 0].astype(float)
+    column = blur_degradation(7).apply(impulse)[15, :, 0].astype(float)
     x = np.arange(31) - 15
     sigma = 0.3 * ((7 - 1) / 2 - 1) + 0.8
     expected = np.exp(-(x**2) / (2 * sigma**2)) * (np.abs(x) <= 3)
     assert np.allclose(column / column.sum(), expected / expected.sum(), atol=0.02)
 
 
-@pytest.mark.parametrize(("change", "number"), [(jpeg_change, 0), (jpeg_change, 101), (blur_change, 4)])
-def test_impossible_strengths_are_refused(change, number: int) -> None:
+@pytest.mark.parametrize(
+    ("degradation", "number"), [(jpeg_degradation, 0), (jpeg_degradation, 101), (blur_degradation, 4)]
+)
+def test_impossible_strengths_are_refused(degradation, number: int) -> None:
     with pytest.raises(UserError, match=str(number)):
-        change(number)
+        degradation(number)
 
 
-def test_command_writes_curve_and_figures(
-    model_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_command_writes_curves_and_metrics(
+    model_folder: Path, image_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    options = ["--data.root", str(pictures), "--data.layout", "folders", "--data.workers", "0"]
+    options = ["--data.root", str(image_root), "--data.layout", "folders", "--data.workers", "0"]
     strengths = [
         "--jpeg",
         "100",
@@ -71,14 +73,16 @@ def test_command_writes_curve_and_figures(
     ]
     command = ["robustness", str(model_folder), *options, *strengths, "--output", str(tmp_path / "out")]
     assert main(command) == 0
-    result = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    (file,) = (tmp_path / "out").glob("robustness-*.json")
+    assert {"small", "draws"} <= set(file.stem.split("-")), "told from those of other models and options"
+    result = json.loads(file.read_text())
     (model,) = result["models"]
-    assert [point["change"] for point in model["jpeg"]] == ["jpeg 100", "jpeg 40"]
-    assert [point["change"] for point in model["blur"]] == ["none", "blur 7"]
-    figures = [point["figures"]["p_f1.coarse"] for point in model["blur"]]
-    assert figures[0] != figures[1], "the blurred pictures were predicted anew"
+    assert [point["degradation"] for point in model["jpeg"]] == ["jpeg 100", "jpeg 40"]
+    assert [point["degradation"] for point in model["blur"]] == ["none", "blur 7"]
+    values = [point["metrics"]["p_f1.coarse"] for point in model["blur"]]
+    assert values[0] != values[1], "the blurred images were predicted anew"
     assert "p_f1.box_point" in model["jpeg"][0]["intervals_95"]
-    image = Image.open(tmp_path / "out" / "robustness.png")
+    image = Image.open(file.with_suffix(".png"))
     assert image.width > 1000
     assert "jpeg 40" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cabl_cgsr.config import DataConfig
-from cabl_cgsr.data import check, load_mask, load_picture, open_set, open_split
+from cabl_cgsr.data import check, load_image, load_mask, open_set, training_split
 from cabl_cgsr.data.layouts import list_set
 from cabl_cgsr.toy import PHOTOGRAPHS, read_photograph, write_casia
 from papers_shared.errors import UserError
@@ -28,7 +28,7 @@ def test_real_readers_read_it(toy: Path) -> None:
         assert rows["label"] == [0] * 24 + [1] * 24
         assert set(rows["dataset"]) == {layout}
         for row in rows:
-            assert load_picture(row).shape == (96, 128, 3)
+            assert load_image(row).shape == (96, 128, 3)
             assert 0.05 < load_mask(row).mean() < 0.4 or not row["label"]
             assert len(row["name"].split("_")[-1]) == digits
     suffixes = {
@@ -42,10 +42,10 @@ def test_real_readers_read_it(toy: Path) -> None:
 
 def test_a_part_can_be_held_out_and_nothing_leaks(toy: Path) -> None:
     data = DataConfig(root=str(toy / "CASIA2"), val_share=0.2)
-    assert len(open_split(data, "val")) == 8
+    assert len(training_split(data, "val")) == 8
     report = check(data, [DataConfig(root=str(toy / "CASIA1"))], progress=False)
     assert not report.errors
-    assert not [finding for finding in report.findings if " ~ " in finding.place]
+    assert not [finding for finding in report.findings if " ~ " in finding.source]
 
 
 def test_photographs_are_real_different_and_free() -> None:
@@ -60,11 +60,11 @@ def test_photographs_are_real_different_and_free() -> None:
 
 def test_manipulated_pixels_are_those_of_the_mask(toy: Path) -> None:
     rows = {row["name"]: row for row in open_set(DataConfig(root=str(toy / "CASIA1")), masks=True)}
-    clean = {name.split("_")[-1]: load_picture(row) for name, row in rows.items() if not row["label"]}
+    clean = {name.split("_")[-1]: load_image(row) for name, row in rows.items() if not row["label"]}
     ratios = []
     for name, row in rows.items():
         if row["label"]:
-            difference = np.abs(load_picture(row).astype(int) - clean[name.split("_")[-1]]).mean(-1)
+            difference = np.abs(load_image(row).astype(int) - clean[name.split("_")[-1]]).mean(-1)
             near = cv2.dilate(load_mask(row).astype(np.uint8), np.ones((17, 17))) > 0
             assert difference[~near].mean() < 8  # noise and compression only
             ratios.append(difference[load_mask(row)].mean() / difference[~near].mean())
@@ -77,13 +77,13 @@ def test_the_trace_is_in_the_pixels_not_in_the_files(toy: Path) -> None:
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
     noise = []
     for row in rows:
-        picture = load_picture(row).astype(np.float32)
-        noise.append(np.abs(cv2.filter2D(picture[..., 0] - picture[..., 2], -1, kernel)).mean())
+        image = load_image(row).astype(np.float32)
+        noise.append(np.abs(cv2.filter2D(image[..., 0] - image[..., 2], -1, kernel)).mean())
     assert roc_auc(np.array(noise), labels) > 0.8
     tables = []
     for row in rows:
-        with Image.open(row["image"]["path"]) as picture:
-            tables.append(sum(picture.quantization[0]))
+        with Image.open(row["image"]["path"]) as image:
+            tables.append(sum(image.quantization[0]))
     assert abs(roc_auc(np.array(tables, float), labels) - 0.5) < 0.05  # compressed alike in the end
 
 

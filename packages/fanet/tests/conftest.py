@@ -1,4 +1,4 @@
-"""The stored answers of the authors' code, and weights under the authors' names."""
+"""The stored answers of the official code, and weights under the official names."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Golden:
         self.stored = load_file(GOLDEN / "network.safetensors")
         self.cases: dict[str, Any] = json.loads((GOLDEN / "network.json").read_text())["cases"]
         self.names: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "names.json").read_text())
-        self.figures: dict[str, Any] = json.loads((GOLDEN / "figures.json").read_text())
+        self.counts: dict[str, Any] = json.loads((GOLDEN / "counts.json").read_text())
 
     def official_state(self, kind: str) -> dict[str, Tensor]:
-        """Deterministic weights of the `backbone`, the `segmentor` or the `classifier` under the authors' names."""
+        """Deterministic weights of the `backbone`, the `segmentor` or the `classifier` under the official names."""
         if kind in self._states:
             return dict(self._states[kind])
         counter = "num_batches_tracked"

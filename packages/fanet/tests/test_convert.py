@@ -1,4 +1,4 @@
-"""The authors' files become model folders, name by name or not at all."""
+"""The official files become model folders, name by name or not at all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import fanet
 import fanet.registry
 from fanet.config import ZEROWASTE_CLASSES
 from papers_shared.errors import UserError
+from papers_shared.foreign import load_official
 
 
 def cheap_state(golden: Any, kind: str) -> dict[str, Tensor]:
-    """One value per entry, under the authors' names and in their shapes."""
+    """One value per entry, under the official names and in their shapes."""
     shapes = golden.names[kind]
     return {name: torch.full(shape, float(i % 97)) for i, (name, shape) in enumerate(shapes.items())}
 
@@ -52,7 +53,7 @@ def mmseg_file(state: dict[str, Tensor], path: Path) -> Path:
     return path
 
 
-def test_segmentor_file_answers_as_the_authors_code(golden: Any, tmp_path: Path) -> None:
+def test_segmentor_file_answers_as_the_official_code(golden: Any, tmp_path: Path) -> None:
     source = mmseg_file(golden.official_state("segmentor"), tmp_path / "iter_40000.pth")
     report = fanet.convert.convert(source, tmp_path / "model")
     assert report.exit_code == 0
@@ -150,4 +151,4 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
         ("empty.pth", "no state dict"),
     ):
         with pytest.raises(UserError, match=message):
-            fanet.convert.load_official(tmp_path / name)
+            load_official(tmp_path / name)

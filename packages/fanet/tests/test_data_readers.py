@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fanet.config import ZEROWASTE_CLASSES, DataConfig
-from fanet.data import class_names, load_frame, load_labels, open_split
-from fanet.data.polygons import fill_polygon
+from fanet.data import class_names, load_image, load_mask, open_split
+from fanet.data.masks import fill_polygon
 from papers_shared.errors import UserError
 
 SAMPLES = os.environ.get("PAPERS_SAMPLES")
@@ -39,7 +39,7 @@ def _below_the_archive(root: Path) -> dict[str, Any]:
     return _zerowaste(root / "zerowaste-f-final" / "splits_final_deblurred")
 
 
-def _authors(root: Path) -> dict[str, Any]:
+def _official(root: Path) -> dict[str, Any]:
     for name in ("a", "b"):
         _save(root / "images" / "train" / f"{name}.png", FRAME)
         _save(root / "annotations" / "train" / f"{name}.png", LABELS)
@@ -73,7 +73,7 @@ def _saved_dataset(root: Path) -> dict[str, Any]:
 LAYOUTS = [
     (_zerowaste, "zerowaste", ZEROWASTE_CLASSES),
     (_below_the_archive, "zerowaste", ZEROWASTE_CLASSES),
-    (_authors, "authors", ZEROWASTE_CLASSES),
+    (_official, "official", ZEROWASTE_CLASSES),
     (_folders, "folders", ("floor", "bottle", "can")),
     (_one_folder_and_lists, "folders", ("floor", "bottle", "can")),
     (_saved_dataset, "dataset", ("floor", "bottle", "can")),
@@ -91,8 +91,8 @@ def test_every_layout_gives_the_same_rows(write, layout, names, asked: str, tmp_
     assert len(rows) == 2
     assert set(rows.column_names) == {"name", "image", "mask"}
     for row in rows:
-        np.testing.assert_array_equal(load_frame(row), FRAME)
-        np.testing.assert_array_equal(load_labels(row, 3), LABELS)
+        np.testing.assert_array_equal(load_image(row), FRAME)
+        np.testing.assert_array_equal(load_mask(row, 3), LABELS)
         assert isinstance(row["name"], str)
     if layout != "dataset":
         assert rows.cache_files  # memory-mapped
@@ -118,7 +118,7 @@ def test_unwritable_cache_folder_keeps_the_rows_in_memory(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="kept in memory"):
         rows = open_split(DataConfig(root=str(tmp_path / "data"), cache=str(tmp_path / "file")), "train")
-    np.testing.assert_array_equal(load_frame(rows[1]), FRAME)
+    np.testing.assert_array_equal(load_image(rows[1]), FRAME)
 
 
 def _coco(root: Path, annotations: list[dict[str, Any]]) -> DataConfig:
@@ -144,7 +144,7 @@ def test_polygons_are_drawn_and_the_highest_category_wins(tmp_path: Path) -> Non
     expected[1:6, 1:6] = 1
     expected[2:5, 4:9] = 2
     expected[0:2, 10:12] = 2
-    np.testing.assert_array_equal(load_labels(open_split(data, "train")[0], 3), expected)
+    np.testing.assert_array_equal(load_mask(open_split(data, "train")[0], 3), expected)
 
 
 def test_run_length_codes_are_refused_by_name(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_dataset_with_class_labels(tmp_path: Path) -> None:
     assert class_names(data) == ("cat", "dog")
     row = open_split(data, "train")[0]
     assert (row["label"], row["name"]) == (1, "train_000000")
-    np.testing.assert_array_equal(load_frame(row), FRAME)
+    np.testing.assert_array_equal(load_image(row), FRAME)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_dataset_with_class_labels(tmp_path: Path) -> None:
         (
             lambda root: (root / "train/sem_seg/01_frame_000010.PNG").unlink(),
             "train",
-            "picture without a mask",
+            "image without a mask",
         ),
         (
             lambda root: _save(root / "train/data/01_frame_000010.jpg", FRAME),
             "train",
-            "several pictures share",
+            "several images share",
         ),
         (lambda root: shutil.rmtree(root / "train" / "data"), "train", "known layouts"),
     ],
@@ -220,7 +220,7 @@ def test_mistakes_get_one_clear_sentence(spoil, split: str, message: str, tmp_pa
 
 def test_dataset_without_usable_columns(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "data"))
-    with pytest.raises(UserError, match=r"no picture column among \['text'\]"):
+    with pytest.raises(UserError, match=r"no image column among \['text'\]"):
         open_split(DataConfig(root=str(tmp_path / "data")), "train")
 
 
@@ -240,7 +240,7 @@ def test_real_frames(folder: str, layout: str, names, counts, tmp_path: Path) ->
         rows = open_split(data, split)
         assert len(rows) == count
         for row in rows:
-            assert load_labels(row, len(names)).shape == load_frame(row).shape[:2]
+            assert load_mask(row, len(names)).shape == load_image(row).shape[:2]
 
 
 @needs_samples
@@ -250,12 +250,12 @@ def test_drawn_polygons_agree_with_the_stored_masks_of_the_stand_in(tmp_path: Pa
         DataConfig(root=root, cache=str(tmp_path), layout=layout) for layout in ("zerowaste", "coco")
     )
     for left, right in zip(open_split(stored, "test"), open_split(drawn, "test"), strict=True):
-        assert (load_labels(left, 3) == load_labels(right, 3)).mean() > 0.98
+        assert (load_mask(left, 3) == load_mask(right, 3)).mean() > 0.98
 
 
 @needs_samples
-def test_polygons_without_pictures_are_explained() -> None:
-    with pytest.raises(UserError, match=r"holds labels\.json but no pictures"):
+def test_polygons_without_images_are_explained() -> None:
+    with pytest.raises(UserError, match=r"holds labels\.json but no images"):
         open_split(DataConfig(root=f"{SAMPLES}/zerowaste/annotations_only"), "train")
 
 

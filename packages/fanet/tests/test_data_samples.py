@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fanet.cache import PixelCache
 from fanet.config import DataConfig, ModelConfig
-from fanet.data import ClassificationSamples, SegmentationSamples, load_frame, load_labels, open_split
+from fanet.data import ClassificationSamples, SegmentationSamples, load_image, load_mask, open_split
+from fanet.data.cache import PixelCache
 from fanet.toy import write_zerowaste
 from fanet.transforms import classification_transform, train_transform
 from papers_shared.errors import UserError
@@ -64,8 +64,8 @@ def test_loader_processes_give_the_same_samples(data: DataConfig) -> None:
     ("spoil", "message"),
     [
         (lambda mask: np.where(mask == mask.max(), 7, mask), "holds the value 7, but the classes are 0 to 4"),
-        (lambda mask: mask[:-1], "is 96x63 pixels and its frame 96x64"),
-        (lambda mask: np.stack([mask, mask * 40, mask], -1), "is a colour picture"),
+        (lambda mask: mask[:-1], "is 96x63 pixels and its image 96x64"),
+        (lambda mask: np.stack([mask, mask * 40, mask], -1), "is a colour image"),
         (lambda mask: mask.astype(np.uint16) + 300, r"outside 0\.\.255"),
     ],
 )
@@ -87,16 +87,16 @@ def test_grey_mask_is_named_where_255_is_no_ignored_value(tmp_path: Path) -> Non
     Image.fromarray((np.asarray(Image.open(file)) > 0).astype(np.uint8) * 255).save(file)
     row = open_split(DataConfig(root=str(tmp_path / "toy"), cache=str(tmp_path / "cache")), "train")[0]
     with pytest.raises(UserError, match="0/255 mask"):
-        load_labels(row, 5, ignore_index=254)
+        load_mask(row, 5, ignore_index=254)
 
 
 def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
     write_zerowaste(tmp_path / "toy", train=1, val=0, test=0, size=(64, 96))
     data = DataConfig(root=str(tmp_path / "toy"), cache=str(tmp_path / "cache"))
     cache, row = PixelCache(data.cache, 1.0), open_split(data, "train")[0]
-    before = np.array(load_frame(row, cache))
+    before = np.array(load_image(row, cache))
     Image.fromarray(255 - before).save(row["image"]["path"])
-    np.testing.assert_array_equal(load_frame(row, cache), 255 - before)
+    np.testing.assert_array_equal(load_image(row, cache), 255 - before)
 
 
 def test_palette_and_grey_rgb_masks_are_index_masks(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_palette_and_grey_rgb_masks_are_index_masks(tmp_path: Path) -> None:
     Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "deep.png")
     for name in ("palette", "rgb", "deep"):
         image, mask = ({"path": str(tmp_path / f"{stem}.png"), "bytes": None} for stem in ("frame", name))
-        np.testing.assert_array_equal(load_labels({"name": "x", "image": image, "mask": mask}, 4), labels)
+        np.testing.assert_array_equal(load_mask({"name": "x", "image": image, "mask": mask}, 4), labels)
 
 
 def test_frame_turned_by_exif_fits_its_turned_mask(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_frame_turned_by_exif_fits_its_turned_mask(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / "mask.png")
     image, mask = ({"path": str(tmp_path / name), "bytes": None} for name in ("frame.jpg", "mask.png"))
     row = {"name": "x", "image": image, "mask": mask}
-    assert load_frame(row).shape == (8, 6, 3)
-    assert load_labels(row, 2).shape == (8, 6)
+    assert load_image(row).shape == (8, 6, 3)
+    assert load_mask(row, 2).shape == (8, 6)
 
 
 def test_classification_sample_is_a_function_of_seed_epoch_and_index(tmp_path: Path) -> None:

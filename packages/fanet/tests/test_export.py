@@ -13,7 +13,7 @@ from fanet.config import ModelConfig
 from fanet.export import export, run
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import ExportOptions
-from papers_shared import graphs
+from papers_shared import export as shared_export
 from papers_shared.errors import UserError
 
 
@@ -52,8 +52,10 @@ def test_a_file_that_disagrees_is_not_kept(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     segmenter.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(graphs, "write_torch", lambda model, inputs, texts, path: path.write_bytes(b"x"))
-    monkeypatch.setattr(graphs, "run_torch", lambda path, inputs: [torch.zeros(1, 2, 8, 8)])
+    monkeypatch.setattr(
+        shared_export, "write_torch", lambda model, inputs, texts, path: path.write_bytes(b"x")
+    )
+    monkeypatch.setattr(shared_export, "run_torch", lambda path, inputs: [torch.zeros(1, 2, 8, 8)])
     options = ExportOptions(str(tmp_path / "model"), str(tmp_path / "net.pt2"), height=32, width=32)
     assert run(options) == 1
     assert "not written" in capsys.readouterr().out

@@ -40,8 +40,10 @@ def scene(tmp_path: Path) -> Path:
 
 def test_frm_features_are_those_of_the_last_block_of_stage_3() -> None:
     segmenter = tiny()
-    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    features, high, low, output = frm_features(segmenter, images).values()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    result, maps = frm_features(segmenter, image)
+    features, high, low, output = maps.values()
+    np.testing.assert_array_equal(result.mask, segmenter.predict(image).mask)
     assert features.shape == high.shape == low.shape == output.shape == (16, 4, 6)
     frm = next(
         m for n, m in reversed(list(segmenter.named_modules())) if "stage3" in n and hasattr(m, "smooth")
@@ -83,6 +85,6 @@ def test_mistakes(scene: Path) -> None:
     with pytest.raises(UserError, match="other classes"):
         qualitative({"one": tiny(), "two": tiny(class_names=("a", "b"))}, [image])
     with pytest.raises(UserError, match="no feature refinement"):
-        frm_features(tiny(frm_high=False, frm_low=False), torch.zeros(1, 3, 64, 64))
+        frm_features(tiny(frm_high=False, frm_low=False), Image.new("RGB", (64, 64)))
     with pytest.raises(UserError, match=r"frame\.png"):
         qualitative({"one": tiny(class_names=("a", "b"))}, [image], [scene / "masks/frame.png"])

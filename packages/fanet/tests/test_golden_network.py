@@ -1,4 +1,4 @@
-"""The network against the stored answers of the authors' code."""
+"""The network against the stored answers of the official code."""
 
 from __future__ import annotations
 
@@ -133,13 +133,13 @@ def test_counts(golden: Any) -> None:
     classifier = timm.create_model("fanet_tiny")
     backbone = timm.create_model("fanet_tiny", features_only=True)
     segmenter = Segmenter.from_config(SEGMENTOR)
-    stored = golden.figures["parameters"]
+    stored = golden.counts["parameters"]
     assert parameters(classifier) == stored["backbone_plus_norm_and_1000_class_head"] == 36_721_864
     assert parameters(backbone) == stored["backbone"] == 35_951_328
     assert parameters(segmenter) == stored["segmentor_with_auxiliary_head"] == 46_061_290
     plain = replace(SEGMENTOR, auxiliary=False)
     assert parameters(Segmenter.from_config(plain)) == stored["segmentor_without_auxiliary_head"]
-    assert macs(classifier) == golden.figures["operations"]["classifier@224x224"] == 5_800_459_008
+    assert macs(classifier) == golden.counts["operations"]["classifier@224x224"] == 5_800_459_008
 
 
 @pytest.mark.parametrize("row", range(1, 7))
@@ -147,9 +147,7 @@ def test_ablation_row(golden: Any, row: int) -> None:
     switches = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)][row - 1]
     scm, high, low = map(bool, switches)
     model = timm.create_model("fanet_tiny", features_only=True, scm=scm, frm_high=high, frm_low=low)
-    stored = next(
-        figures for name, figures in golden.figures["ablation"].items() if name.startswith(str(row))
-    )
+    stored = next(counts for name, counts in golden.counts["ablation"].items() if name.startswith(str(row)))
     assert parameters(model) == stored["backbone_params"]
     assert macs(model) == stored["backbone_macs_224"]
 

@@ -39,9 +39,9 @@ SMALL = ModelConfig(
 @torch.inference_mode()
 def test_any_backbone(backbone: str) -> None:
     segmenter = Segmenter.from_config(replace(SMALL, backbone=backbone)).eval()
-    logits, aux_logits = segmenter(torch.zeros(1, 3, 64, 96))
-    assert logits.shape == (1, 3, 16, 24)
-    assert aux_logits is None
+    output = segmenter(torch.zeros(1, 3, 64, 96))
+    assert output.logits.shape == (1, 3, 16, 24)
+    assert output.aux_logits is None
 
 
 def test_deeplabv3plus_is_a_head_like_the_other(tmp_path: Path) -> None:
@@ -133,11 +133,11 @@ def test_start_weights_from_folders(tmp_path: Path, backbone: str) -> None:
         ({"backbone": "no_such_model"}, "timm knows no model 'no_such_model'"),
         ({"backbone": "mixer_s16_224"}, "one size only"),
         ({"backbone": "resnet18", "scm": False}, "only a FANet backbone"),
-        ({"backbone": "vgg11", "drop_path_rate": 0.1}, "drop_path_rate"),
-        ({"class_names": ()}, "class_names is empty"),
-        ({"auxiliary_stage": 4}, "auxiliary_stage"),
+        ({"backbone": "vgg11", "drop_path_rate": 0.1}, "drop-path-rate"),
+        ({"class_names": ()}, "class-names is empty"),
+        ({"auxiliary_stage": 4}, "auxiliary-stage"),
         ({"pretrained": "timm"}, "pretrained"),
-        ({"pretrained": "./nowhere"}, "nowhere is not a folder here"),
+        ({"pretrained": "./nowhere"}, "nowhere is neither a local folder"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
@@ -148,7 +148,7 @@ def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize("change", [{"backbone": "test_convnext"}, {"frm_low": False}, {"in_chans": 1}])
 def test_start_weights_of_another_network_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     Segmenter.from_config(SMALL).save_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match=r"model\.pretrained"):
+    with pytest.raises(UserError, match=r"--model\.pretrained"):
         Segmenter.from_config(replace(SMALL, pretrained=str(tmp_path / "model"), **change))  # type: ignore[arg-type]
 
 

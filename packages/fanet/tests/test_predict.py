@@ -1,155 +1,108 @@
-"""One picture: the paper's protocol, bands, tiles, odd pictures."""
+"""Folders of images: names, failures, records, the verb's exit codes."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from fanet.config import ModelConfig
-from fanet.logits import resize_bands
 from fanet.modeling.segmenter import Segmenter
-from fanet.predict import predict
-from fanet.transforms import prepare_image
+from fanet.options import PredictOptions
+from fanet.predict import predict_many, run
 from papers_shared.errors import UserError
-
-CLASSES = ("background", "box", "bag")
+from papers_shared.inputs import match_images, unique_names
 
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    """An untrained network whose answers vary over the picture."""
-    torch.manual_seed(0)
     config = ModelConfig(
         backbone="test_fanet",
-        class_names=CLASSES,
+        class_names=("background", "box"),
         decoder_channels=8,
         auxiliary=False,
-        test_scale=(256, 64),
+        test_scale=(128, 32),
     )
-    segmenter = Segmenter.from_config(config).eval()
-    for parameter in segmenter.decode_head.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return segmenter
+    return Segmenter.from_config(config).eval()
 
 
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for name in ("a.png", "a.jpg", "b[1].PNG", "deeper/a.png"):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("no image")
+    return folder
 
 
-@pytest.mark.parametrize("size", [(90, 160), (61, 37), (40, 300)])
-def test_protocol_of_the_paper(segmenter: Segmenter, size: tuple[int, int]) -> None:
-    picture = Image.fromarray(noise(*size))
-    result = segmenter.predict(picture)
-    inputs = prepare_image(picture, segmenter.config)
-    with torch.no_grad():
-        logits = segmenter(inputs).logits
-    for target in (inputs.shape[-2:], size):
-        logits = F.interpolate(logits, target, mode="bilinear", align_corners=False)
-    expected = logits[0].softmax(0).numpy()
-    assert result.mask.shape == size
-    assert result.mask.dtype == np.uint8
-    assert len(np.unique(result.mask)) > 1
-    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
-    np.testing.assert_array_equal(result.mask, expected.argmax(0))
-    shares = {name: float((result.mask == index).mean()) for index, name in enumerate(CLASSES)}
-    assert result.shares == pytest.approx(shares)
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
 
 
-@pytest.mark.parametrize(
-    ("source", "target"), [((16, 24), (97, 131)), ((40, 24), (23, 19)), ((1, 3), (50, 7))]
-)
-@pytest.mark.parametrize("rows", [1, 7])
-def test_bands_equal_one_resize(source: tuple[int, int], target: tuple[int, int], rows: int) -> None:
-    logits = torch.randn(3, *source, generator=torch.Generator().manual_seed(1))
-    bands = list(resize_bands(logits, *target, max_bytes=rows * 3 * 4 * target[1]))
-    assert max(band.shape[1] for band in bands) == rows
-    whole = F.interpolate(logits[None], target, mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(torch.cat(bands, 1), whole, rtol=1e-5, atol=1e-5)
+def test_match_images(images: Path, capsys: pytest.CaptureFixture) -> None:
+    assert names(match_images([str(images)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg"]
+    assert "1 files" in capsys.readouterr().err
+    assert names(match_images([str(images / "b[1].PNG")])) == ["b[1].PNG"]
+    assert len(match_images([str(images / "**/a.png"), str(images / "a.png")])) == 2
 
 
-def test_tiles_average_the_windows_that_cover_a_pixel(segmenter: Segmenter) -> None:
-    pixels = noise(70, 110)
-    result = predict(segmenter, pixels, tile=64, overlap=0.5)
-    mean, std = (np.float32(value) for value in (segmenter.config.mean, segmenter.config.std))
-    sums, counts = torch.zeros(3, 70, 110), torch.zeros(70, 110)
-    for top in (0, 6):
-        for left in (0, 32, 46):
-            window = (pixels[top : top + 64, left : left + 64] - mean) / std
-            with torch.no_grad():
-                logits = segmenter(torch.from_numpy(window).permute(2, 0, 1)[None]).logits
-            sums[:, top : top + 64, left : left + 64] += F.interpolate(logits, (64, 64), mode="bilinear")[0]
-            counts[top : top + 64, left : left + 64] += 1
-    expected = (sums / counts).softmax(0).numpy()
-    np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
-    np.testing.assert_array_equal(result.mask, result.probabilities.argmax(0))
+@pytest.mark.parametrize("given", ["missing.png", "in/*.bmp", "empty"])
+def test_nothing_matches(images: Path, given: str) -> None:
+    (images.parent / "empty").mkdir()
+    with pytest.raises(UserError, match=given.replace("*", r"\*")):
+        match_images([str(images / "a.png"), str(images.parent / given)])
 
 
-def test_one_tile_over_a_smaller_picture(segmenter: Segmenter) -> None:
-    pixels = noise(33, 45)
-    few, many = (predict(segmenter, pixels, tile=tile).mask for tile in (64, 512))
-    assert few.shape == (33, 45)
-    np.testing.assert_array_equal(few, many)
+def test_unique_names() -> None:
+    paths = [Path(name) for name in ("x/a.png", "x/A.jpg", "y/a.png", "y/a-2.png", "y/b.tar.png")]
+    assert unique_names(paths) == ["a", "A-2", "a-3", "a-2-2", "b.tar"]
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])
-def test_modes(segmenter: Segmenter, mode: str, tmp_path) -> None:
-    grey = noise(50, 70)[..., 0]
-    if mode == "I;16":
-        picture = Image.fromarray(grey.astype(np.uint16) * 257)
-    else:
-        picture = Image.fromarray(grey).convert("RGB").convert(mode)
-    path = tmp_path / f"picture.{'tif' if mode == 'CMYK' else 'png'}"
-    picture.save(path)
-    mask = predict(segmenter, path).mask
-    assert mask.shape == (50, 70)
-    if mode not in ("1", "P", "CMYK"):
-        np.testing.assert_array_equal(mask, predict(segmenter, Image.fromarray(grey)).mask)
+def test_a_broken_image_is_reported_and_the_rest_goes_on(
+    segmenter: Segmenter, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    paths = match_images([str(images), str(images / "deeper")])
+    records = predict_many(segmenter, paths, tmp_path / "out", model_name="tiny")
+    assert [
+        json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    ] == records
+    failed = [record for record in records if "error" in record]
+    assert [Path(record["file"]).name for record in failed] == ["broken.jpg"]
+    assert "broken.jpg" in capsys.readouterr().err
+    done = [record for record in records if "error" not in record]
+    assert len({record["mask"] for record in done}) == len(done) == 4
+    for record in done:
+        mask = np.asarray(Image.open(tmp_path / "out" / record["mask"]))
+        assert mask.shape == (record["height"], record["width"]) == (40, 60)
+        assert record["shares"]["box"] == pytest.approx((mask == 1).mean())
+        assert (tmp_path / "out" / record["overlay"]).is_file()
+        assert record["model"] == "tiny"
+        assert "128x32" in record["protocol"]
 
 
-def test_exif_rotation(segmenter: Segmenter, tmp_path) -> None:
-    upright = Image.fromarray(noise(48, 96))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    upright.rotate(90, expand=True).save(tmp_path / "phone.png", exif=exif)
-    np.testing.assert_array_equal(
-        predict(segmenter, tmp_path / "phone.png").mask, predict(segmenter, upright).mask
+def test_results_never_replace_a_image(segmenter: Segmenter, images: Path, tmp_path: Path) -> None:
+    (images / "deeper").rename(tmp_path / "masks")
+    with pytest.raises(UserError, match="overwritten"):
+        predict_many(segmenter, match_images([str(tmp_path / "masks")]), tmp_path)
+
+
+@pytest.mark.parametrize(("given", "code"), [("a.png", 0), ("*.jpg", 1)])
+def test_exit_codes(
+    segmenter: Segmenter, images: Path, tmp_path: Path, given: str, code: int, capsys: pytest.CaptureFixture
+) -> None:
+    segmenter.save_pretrained(tmp_path / "model")
+    options = PredictOptions(
+        model=str(tmp_path / "model"),
+        inputs=(str(images / given),),
+        output=str(tmp_path / "out"),
+        tile=32,
+        device="cpu",
     )
-
-
-def test_drawing_and_mask_image(segmenter: Segmenter) -> None:
-    result = predict(segmenter, noise(60, 200))
-    assert result.draw().width == 200
-    assert result.draw().height > 60
-    assert result.draw(max_side=100).width == 100
-    image = result.mask_image()
-    np.testing.assert_array_equal(np.asarray(image), result.mask)
-    colours = np.asarray(image.convert("RGB"))[result.mask == 1]
-    assert (colours == result.palette[1]).all()
-
-
-def test_training_mode_is_kept(segmenter: Segmenter) -> None:
-    mask = predict(segmenter, noise(50, 70)).mask
-    segmenter.train()
-    try:
-        np.testing.assert_array_equal(predict(segmenter, noise(50, 70)).mask, mask)
-        assert segmenter.training
-    finally:
-        segmenter.eval()
-
-
-def test_bf16(segmenter: Segmenter) -> None:
-    result, exact = (predict(segmenter, noise(60, 90), precision=kind) for kind in ("bf16", "no"))
-    assert 0 < abs(result.probabilities - exact.probabilities).max() < 0.1
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({"tile": 8}, "tile"), ({"tile": 64, "overlap": 1.0}, "overlap"), ({"max_pixels": 100}, "pixels")],
-)
-def test_mistakes(segmenter: Segmenter, options: dict, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        predict(segmenter, noise(50, 70), **options)
+    assert run(options) == code
+    assert ("1 failed" in capsys.readouterr().out) == bool(code)

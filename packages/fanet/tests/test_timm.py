@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import torch
 from timm.models import FeatureInfo, group_parameters
 from torch import nn
 
+import fanet
 import fanet.registry
+from fanet.config import ModelConfig
+from papers_shared.errors import UserError
 
 NAME = "test_fanet"
 CHANS = [16, 24, 32, 48]
@@ -127,6 +131,56 @@ def test_prune_intermediate_layers(images: torch.Tensor) -> None:
     assert torch.equal(model(images), expected)
     assert model.num_features == 24
     assert not any(name.startswith(("stage3", "stage4", "head")) for name, _ in model.named_parameters())
+
+
+def test_a_pruned_network_gets_a_head(images: torch.Tensor) -> None:
+    model = create()
+    model.prune_intermediate_layers([1])
+    model.reset_classifier(7, "avg")
+    assert model(images).shape == (2, 7)
+    assert model.head_hidden_size == 24
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", ""])
+def test_every_pooling(images: torch.Tensor, pooling: str) -> None:
+    built, changed = create(num_classes=5, global_pool=pooling), create()
+    changed.reset_classifier(5, pooling)
+    for model in (built, changed):
+        model.eval()
+        expected = (2, 5) if pooling else (2, 5, 3, 3)
+        assert model(images).shape == expected
+        assert (
+            model.forward_head(model.forward_features(images), pre_logits=True).shape[1]
+            == model.head_hidden_size
+        )
+
+
+def test_other_output_strides_are_refused_in_one_sentence() -> None:
+    assert create(features_only=True, output_stride=32).feature_info.reduction()[-1] == 32
+    with pytest.raises(UserError, match="output_stride is 16"):
+        create(features_only=True, output_stride=16)
+
+
+def test_saved_for_the_hub_and_back(images: torch.Tensor, tmp_path: Path) -> None:
+    model = create(num_classes=5)
+    timm.models.save_for_hf(model, tmp_path / "hub", model_config={"num_classes": 5})
+    again = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize("segmenter", [False, True])
+def test_folders_of_this_package_are_timm_checkpoints(
+    images: torch.Tensor, tmp_path: Path, segmenter: bool
+) -> None:
+    config = ModelConfig(task="classify", backbone=NAME, class_names=("a", "b"), decoder_channels=8)
+    own = (fanet.Segmenter if segmenter else fanet.Classifier).from_config(config).eval()
+    own.save_pretrained(tmp_path / "model")
+    weights = str(tmp_path / "model" / "model.safetensors")
+    model = timm.create_model(NAME, num_classes=0 if segmenter else 2, checkpoint_path=weights).eval()
+    if segmenter:
+        assert torch.equal(model.forward_features(images), own.forward_features(images)[-1])
+    else:
+        assert torch.equal(model(images), own(images))
 
 
 def test_group_matcher_places_every_parameter() -> None:

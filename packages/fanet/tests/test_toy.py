@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fanet.config import ZEROWASTE_CLASSES, DataConfig
-from fanet.data import class_names, load_labels, open_split
+from fanet.data import class_names, load_mask, open_split
 from fanet.toy import write_zerowaste
 
 
@@ -36,7 +36,7 @@ def test_real_reader_reads_it_and_polygons_draw_the_same_masks(toy: Path, tmp_pa
     for split in ("train", "val", "test"):
         for left, right in zip(open_split(stored, split), open_split(drawn, split), strict=True):
             assert left["name"] == right["name"]
-            np.testing.assert_array_equal(load_labels(left, 5), load_labels(right, 5))
+            np.testing.assert_array_equal(load_mask(left, 5), load_mask(right, 5))
 
 
 def test_all_classes_occur_and_background_dominates(toy: Path) -> None:

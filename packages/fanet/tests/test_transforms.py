@@ -21,7 +21,7 @@ GOLDENS = load_file(Path(__file__).parent / "golden" / "pipeline.safetensors")
 
 
 def _noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The deterministic picture that the goldens were made from."""
+    """The deterministic image that the goldens were made from."""
     phase = (zlib.crc32(name.encode()) % 100_003) * 0.078233
     wave = np.sin(np.arange(np.prod(shape), dtype=np.float64) * 12.9898 + phase) * 43758.5453
     return (2.0 * (wave - np.floor(wave)) - 1.0).reshape(shape)
@@ -176,7 +176,7 @@ def test_draws_come_from_torchs_default_generator_only() -> None:
     assert not torch.equal(transform(*pair)[0], results[0]["image"])
 
 
-def test_flip_moves_picture_and_mask_together() -> None:
+def test_flip_moves_image_and_mask_together() -> None:
     image, mask = _pair(np.random.default_rng(3), 5, 8)
     flipped = transforms.RandomFlip(1.0)(image, mask)
     assert torch.equal(flipped[0], image.flip(-1))
@@ -186,9 +186,9 @@ def test_flip_moves_picture_and_mask_together() -> None:
 @pytest.mark.parametrize("train", [True, False])
 def test_classification_transform(train: bool) -> None:
     data = DataConfig(crop_size=224)
-    picture = Image.fromarray(np.random.default_rng(4).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(4).integers(0, 256, (300, 400, 3), dtype=np.uint8))
     transform = transforms.classification_transform(data, ModelConfig(task="classify"), train)
-    assert transform(picture).shape == (3, 224, 224)
+    assert transform(image).shape == (3, 224, 224)
     names = [type(step).__name__ for step in transform.transforms]
     assert ("RandAugment" in names and "RandomErasing" in names) == train
     if not train:

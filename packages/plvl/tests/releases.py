@@ -17,12 +17,12 @@ CORNER = [50.0, 30.0, 60.0, 30.0, 60.0, 40.0, 50.0, 40.0]
 
 
 def coco_name(number: int) -> str:
-    """The file name of a picture of COCO train2014."""
+    """The file name of an image of COCO train2014."""
     return f"COCO_train2014_{number:012d}.jpg"
 
 
-def picture(path: Path, width: int = WIDTH, height: int = HEIGHT) -> Path:
-    """Write a picture of noise."""
+def write_image(path: Path, width: int = WIDTH, height: int = HEIGHT) -> Path:
+    """Write an image of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(path.name))
     Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
@@ -35,17 +35,17 @@ def write_refer(
     by: str,
     splits: dict[str, list[int]],
     *,
-    pictures: bool = True,
+    with_images: bool = True,
     shape: Any = None,
     first: int = 1,
 ) -> Path:
-    """A REFER data set: split -> COCO's numbers of its pictures; one object with two sentences per picture."""
+    """A REFER data set: split -> COCO's numbers of its images; one object with two sentences per image."""
     images, annotations, refs = [], [], []
     for split, numbers in splits.items():
         for number in numbers:
             name = coco_name(number)
-            if pictures:
-                picture(root / "images" / "mscoco" / "images" / "train2014" / name)
+            if with_images:
+                write_image(root / "images" / "mscoco" / "images" / "train2014" / name)
             url = f"http://farm4.staticflickr.com/3/{900000 + number}_a1b2_z.jpg"
             images.append(
                 {"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT, "flickr_url": url}
@@ -83,12 +83,12 @@ def write_refer(
 
 
 def write_visual_genome(root: Path, images: list[dict[str, Any]]) -> Path:
-    """Two regions per picture: one that leaves it, and one outside of it."""
+    """Two regions per image: one that leaves it, and one outside of it."""
     root.mkdir(parents=True, exist_ok=True)
     entries, regions = [], []
     for image in images:
         number = image["image_id"]
-        picture(root / "VG_100K_2" / f"{number}.jpg")
+        write_image(root / "VG_100K_2" / f"{number}.jpg")
         entries.append(
             {"url": "", "width": WIDTH, "height": HEIGHT, "flickr_id": None, "coco_id": None, **image}
         )
@@ -116,7 +116,7 @@ SENTENCE = (
 
 
 def write_flickr30k(root: Path, splits: dict[str, list[str]]) -> Path:
-    """One sentence per picture: chain 5 with two boxes, chain 6 with one, chain 7 a scene."""
+    """One sentence per image: chain 5 with two boxes, chain 6 with one, chain 7 a scene."""
     for folder in ("Sentences", "Annotations"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     boxes = [("5", (2, 3, 11, 21)), ("5", (31, 2, 41, 31)), ("6", (5, 6, 10, 12))]
@@ -130,7 +130,7 @@ def write_flickr30k(root: Path, splits: dict[str, list[str]]) -> Path:
     for split, numbers in splits.items():
         (root / f"{split}.txt").write_text("\n".join(numbers) + "\n")
         for number in numbers:
-            picture(root / "flickr30k-images" / f"{number}.jpg")
+            write_image(root / "flickr30k-images" / f"{number}.jpg")
             (root / "Sentences" / f"{number}.txt").write_text(SENTENCE + "\n")
             (root / "Annotations" / f"{number}.xml").write_text(
                 f"<annotation>{size}{objects}{scene}</annotation>"

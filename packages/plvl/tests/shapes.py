@@ -1,4 +1,4 @@
-"""A tiny data set and a tiny network for the tests: coloured rectangles, three to a picture, one sentence each."""
+"""A tiny data set and a tiny network for the tests: coloured rectangles, three to an image, one sentence each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from plvl.recipes import toy
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220)}
 
 
-def write_shapes(root: Path, *, seed: int = 0, **pictures: int) -> Path:
-    """`root`/SPLIT.jsonl with three expressions per picture, for each `SPLIT=number` of pictures."""
+def write_shapes(root: Path, *, seed: int = 0, **images: int) -> Path:
+    """`root`/SPLIT.jsonl with three expressions per image, for each `SPLIT=number` of images."""
     generator = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
-    for split, number in pictures.items():
+    for split, number in images.items():
         lines = []
         for index in range(number):
             pixels = np.full((40, 60, 3), 245, np.uint8)

@@ -39,7 +39,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["no-such-verb"], "no verb 'no-such-verb'"),
         (["train", "no-such-recipe"], "no recipe 'no-such-recipe'"),
         (["train", "toy"], "no data folder given"),
-        (["predict", "nowhere", "nothing.jpg", "a cat"], "nothing.jpg: no such picture"),
+        (["predict", "nowhere", "nothing.jpg", "a cat"], "nothing.jpg: no such image"),
         (["evaluate", "no/such/model", "--data.root", "x"], "no/such/model"),
         (["convert", "nothing.pth", "out"], "nothing.pth: there is no such file"),
     ],

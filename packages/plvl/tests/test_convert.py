@@ -1,4 +1,4 @@
-"""Other people's checkpoints in: every entry placed, nothing of a stranger's file executed."""
+"""Official checkpoints in: every entry is used, and nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -14,56 +14,18 @@ from typing import Any
 
 import pytest
 import torch
-from named_noise import tensor
+from official_checkpoints import NAMES, VISION, official, shapes, small
 from safetensors.torch import save_file
-from torch import Tensor
 
 from papers_shared.errors import UserError
-from plvl.checkpoints import load_official
 from plvl.config import TABLE_7_MODELS, ModelConfig
-from plvl.convert import config_of, convert, convert_state_dict, dropped_names
+from plvl.convert import convert, convert_state_dict
+from plvl.foreign import load_official
 from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.language import create_bert
 from plvl.modeling.plvl import PLVL
-
-NAMES = json.loads((Path(__file__).parent / "golden" / "names.json").read_text())
-VISION = "visumodel.backbone.0.body."
-SMALL = {30522: 50, 16: 4, **{size: size // 16 for size in (64, 128, 256, 512, 768, 1024, 1536, 2304, 3072)}}
-
-
-def shapes(kind: str) -> dict[str, list[int]]:
-    """Names and shapes of a checkpoint of the `plvl`, `eevg`, `detectron2` or `bert` kind."""
-    if kind == "eevg":
-        shared = {
-            name: shape
-            for name, shape in NAMES["plvl"].items()
-            if name.startswith(("textmodel.", VISION)) and "cross_attn" not in name and "prompt_" not in name
-        }
-        return {**shared, **NAMES["eevg_only"]}
-    if kind == "detectron2":
-        return {**NAMES["detectron2"], **{name: [1] for name in NAMES["detectron2_behind"]}}
-    if kind == "bert":
-        prefix = "textmodel."
-        text = {n.removeprefix(prefix): s for n, s in NAMES["plvl"].items() if n.startswith(prefix)}
-        return {**text, "cls.predictions.bias": [30522], "cls.seq_relationship.weight": [2, 768]}
-    return NAMES["plvl"]
-
-
-def official(kind: str) -> dict[str, Tensor]:
-    """The checkpoint at its true size, without any storage."""
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes(kind).items()}
-
-
-def small(kind: str) -> dict[str, Tensor]:
-    """The checkpoint of a network with a sixteenth of the width and patches of 4 pixels."""
-    integer = {name for name in NAMES["plvl"] if name.endswith("num_batches_tracked")}
-    return {
-        name: torch.tensor(3)
-        if name in integer
-        else tensor(name, tuple(SMALL.get(size, size) for size in shape))
-        for name, shape in shapes(kind).items()
-    }
-
+from plvl.modeling.start_weights import open_bert
+from plvl.tokenizer import tokenizer_of
 
 EXPECTED = {
     "plvl": (ModelConfig(), 217_018_655),
@@ -75,33 +37,35 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
-def test_every_name_of_a_network_is_placed(kind: str) -> None:
+def test_every_name_of_a_network_is_used(kind: str) -> None:
     config, parameters = EXPECTED[kind]
-    ours = convert_state_dict(official(kind))
-    assert config_of(ours) == config
+    converted = convert_state_dict(official(kind))
+    assert converted.config == config
     with torch.device("meta"):
         model = PLVL.from_config(config)
-    assert {name: tuple(x.shape) for name, x in ours.items()} == {
+    assert {name: tuple(x.shape) for name, x in converted.tensors.items()} == {
         name: tuple(x.shape) for name, x in model.state_dict().items()
     }
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_what_is_dropped() -> None:
-    dropped = dropped_names(NAMES["plvl"])
+    dropped = convert_state_dict(official("plvl")).dropped
     assert sum(official("plvl")[name].numel() for name in dropped) == 996_890
     norms = [f"{VISION}prompt_norms.{i}.weight" for i in (0, 1, 3, 4, 6, 7, 9, 10)]
     assert set(norms) == {name for name in dropped if "prompt_norms" in name and name.endswith("weight")}
     assert {name.split(".")[0] for name in dropped} == {"visumodel", "textmodel", "mask_head", "mask_cnn"}
-    assert dropped_names(shapes("eevg")) == [name for name in shapes("eevg") if ".pooler." in name]
+    assert convert_state_dict(official("eevg")).dropped == [
+        name for name in shapes("eevg") if ".pooler." in name
+    ]
 
 
 def test_detector() -> None:
-    ours = convert_state_dict(official("detectron2"))
+    converted = convert_state_dict(official("detectron2"))
     with torch.device("meta"):
         expected = LanguageGuidedViT.from_config(ModelConfig(language_blocks=()))
-    assert ours.keys() == {"backbone." + name for name in expected.state_dict()}
-    assert len(dropped_names(shapes("detectron2"))) == len(NAMES["detectron2_behind"]) == 110
+    assert converted.tensors.keys() == {"backbone." + name for name in expected.state_dict()}
+    assert len(converted.dropped) == len(NAMES["detectron2_behind"]) == 110
 
 
 def test_bert_with_old_names() -> None:
@@ -109,7 +73,7 @@ def test_bert_with_old_names() -> None:
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
         for name, x in official("bert").items()
     }
-    ours = convert_state_dict(old)
+    ours = convert_state_dict(old).tensors
     with torch.device("meta"):
         expected = create_bert(ModelConfig())
     assert ours.keys() == {"language." + name for name in expected.state_dict()}
@@ -117,15 +81,16 @@ def test_bert_with_old_names() -> None:
 
 def test_module_prefix_and_missing_counters() -> None:
     weights = {f"module.{n}": x for n, x in official("plvl").items() if not n.endswith("_tracked")}
-    assert convert_state_dict(weights).keys() == convert_state_dict(official("plvl")).keys()
+    found, expected = convert_state_dict(weights), convert_state_dict(official("plvl"))
+    assert found.tensors.keys() == expected.tensors.keys()
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("visu_proj.bias", None, "1 names of PLVL without a value: decoder.vision_proj.bias"),
-        ("visu_proj.extra", [4], "1 names without a place in PLVL: visu_proj.extra"),
-        ("textmodel.bert.extra", [4], "1 names without a place in PLVL: textmodel.bert.extra"),
+        ("visu_proj.extra", [4], "1 names that PLVL does not have: visu_proj.extra"),
+        ("textmodel.bert.extra", [4], "1 names that PLVL does not have: textmodel.bert.extra"),
         ("visu_proj.bias", [4], r"decoder.vision_proj.bias \[4\] instead of \[512\]"),
         (
             f"{VISION}blocks.5.cross_attn.in_proj_bias",
@@ -145,14 +110,14 @@ def test_strictness(name: str, change: list[int] | None, message: str) -> None:
 
 def test_packed_projections_are_taken_apart() -> None:
     weights = small("plvl")
-    ours = convert_state_dict(weights)
+    ours = convert_state_dict(weights).tensors
     packed = weights[f"{VISION}blocks.2.cross_attn.in_proj_weight"]
     for i, part in enumerate("qkv"):
         assert torch.equal(ours[f"backbone.blocks.2.guide.attn.{part}.weight"], packed[48 * i : 48 * (i + 1)])
 
 
 @pytest.mark.parametrize("kind", ["plvl", "eevg"])
-def test_a_file_of_the_authors(tmp_path: Path, kind: str) -> None:
+def test_an_official_file(tmp_path: Path, kind: str) -> None:
     args = argparse.Namespace(lr=1e-4, output_dir="out", ca_block_indexes=[2, 5, 8, 11])
     torch.save({"model": small(kind), "args": args, "epoch": 3, "val_accu": 0.5}, tmp_path / "best.pth")
     report = convert(tmp_path / "best.pth", tmp_path / "folder")
@@ -175,10 +140,10 @@ def test_the_vocabulary_comes_along(tmp_path: Path) -> None:
         "it has no vocab.txt, which `plvl predict` and `plvl evaluate` need"
     ]
     with pytest.raises(UserError, match=r"the model's folder has no vocab\.txt"):
-        _ = PLVL.from_pretrained(tmp_path / "folder").tokenizer
+        tokenizer_of(PLVL.from_pretrained(tmp_path / "folder"))
     convert(tmp_path / "best.pth", tmp_path / "folder", tmp_path / "vocab.txt")
     assert (tmp_path / "folder" / "vocab.txt").read_bytes() == words
-    ids, _ = PLVL.from_pretrained(tmp_path / "folder").tokenizer(["Man"])
+    ids, _ = tokenizer_of(PLVL.from_pretrained(tmp_path / "folder"))(["Man"])
     assert ids[0, :4].tolist() == [2, 4, 3, 0]
 
 
@@ -214,7 +179,7 @@ def test_a_bert_archive_and_then_its_folder(tmp_path: Path) -> None:
     for folder in (tmp_path / "bert", tmp_path / "again"):
         assert (folder / "vocab.txt").read_bytes() == b"[PAD]\n[UNK]\n"
         sizes = {"vocab_size": 50, "text_dim": 48, "text_heads": 4, "text_mlp_dim": 192, "text_positions": 32}
-        bert = create_bert(ModelConfig(**sizes, text_pretrained=str(folder)))  # type: ignore[arg-type]
+        bert = open_bert(ModelConfig(**sizes, text_pretrained=str(folder)))  # type: ignore[arg-type]
         words = "embeddings.word_embeddings.weight"
         assert torch.equal(bert.state_dict()[words], small("bert")[f"bert.{words}"])
 

@@ -16,18 +16,18 @@ from releases import CORNER, SQUARE, coco_name, write_flickr30k, write_refer, wr
 
 from papers_shared.errors import UserError
 from plvl.config import DataConfig
-from plvl.data import load_mask, load_picture, open_split, splits_of
+from plvl.data import load_image, load_mask, open_split, splits_of
 from plvl.data.commands import build_dataset, run_build, summary
+from plvl.data.layouts import MANIFEST
 from plvl.data.masks import encode_shape
-from plvl.data.readers import MANIFEST
-from plvl.options_data import DataBuildOptions
+from plvl.options import DataBuildOptions
 
 SAMPLES = os.environ.get("PAPERS_SAMPLES")
 needs_samples = pytest.mark.skipif(not SAMPLES, reason="PAPERS_SAMPLES is not set")
 
 
 def _build(output: Path, dataset: Any, **options: Any) -> dict[str, Any]:
-    return build_dataset(DataBuildOptions(dataset, str(output), **{k: str(v) for k, v in options.items()}))
+    return build_dataset(dataset, str(output), **{k: str(v) for k, v in options.items()})
 
 
 def _open(folder: Path, split: str, **more: Any) -> datasets.Dataset:
@@ -51,7 +51,7 @@ def test_a_refer_release_becomes_rows(tmp_path: Path) -> None:
     assert (row["width"], row["height"], row["image_id"], row["photo_id"]) == (60, 40, "1", "900001")
     assert row["source"] == "refcoco_unc"
     assert row["image"]["path"].endswith(f"train2014/{coco_name(1)}")
-    assert load_picture(row).shape == (40, 60, 3)
+    assert load_image(row).shape == (40, 60, 3)
     expected = np.zeros((40, 60), bool)
     expected[5:25, 10:30] = True
     mask = load_mask(row)
@@ -83,7 +83,7 @@ def test_every_kind_of_segmentation(shape: Any, pixels: int | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ({"size": [41, 60], "counts": [2460]}, "60x41 in a picture of 60x40"),
+        ({"size": [41, 60], "counts": [2460]}, "60x41 in an image of 60x40"),
         ({"size": [40, 60], "counts": [100, 300]}, "add up to 400, not to 2400"),
         ({"size": [40, 60], "counts": "\x01\x02"}, "no text of COCO's kind"),
         ({"size": [40, 60]}, "counts"),
@@ -102,7 +102,7 @@ def test_wrong_segmentations_are_named(shape: Any, message: str, tmp_path: Path)
 def test_the_hash_tells_the_annotations_and_not_the_folders(tmp_path: Path) -> None:
     splits = {"train": [1, 2], "val": [3]}
     write_refer(tmp_path / "a", "refcoco", "unc", splits)
-    write_refer(tmp_path / "b", "refcoco", "unc", splits, pictures=False)
+    write_refer(tmp_path / "b", "refcoco", "unc", splits, with_images=False)
     for number in (1, 2, 3):  # the names of 2017
         source = tmp_path / "a" / "images" / "mscoco" / "images" / "train2014" / coco_name(number)
         (tmp_path / "elsewhere" / "train2014").mkdir(parents=True, exist_ok=True)
@@ -115,19 +115,19 @@ def test_the_hash_tells_the_annotations_and_not_the_folders(tmp_path: Path) -> N
     assert _build(tmp_path / "one", "refcoco_unc", refer=tmp_path / "a")["sha256"] != two["sha256"]
 
 
-def test_pictures_under_their_names_of_2017(tmp_path: Path) -> None:
+def test_images_under_their_names_of_2017(tmp_path: Path) -> None:
     write_refer(tmp_path / "r", "refcocog", "umd", {"val": [7]})
     folder = tmp_path / "r" / "images" / "mscoco" / "images" / "train2014"
     (tmp_path / "coco" / "train2017").mkdir(parents=True)
     (folder / coco_name(7)).rename(tmp_path / "coco" / "train2017" / "000000000007.jpg")
     _build(tmp_path / "out", "refcocog_umd", refer=tmp_path / "r", images=tmp_path / "coco")
     row = _open(tmp_path / "out", "val")[0]
-    assert load_picture(row).shape == (40, 60, 3)
+    assert load_image(row).shape == (40, 60, 3)
     assert row["image_id"] == "7"
 
 
 def test_referit_is_read_from_the_same_release(tmp_path: Path) -> None:
-    """Its masks are lists of run-length codes, and its pictures lie in numbered folders."""
+    """Its masks are lists of run-length codes, and its images lie in numbered folders."""
     code = [{"size": [40, 60], "counts": [100, 300, 2000]}]
     write_refer(tmp_path / "r", "refclef", "berkeley", {"val": [7]}, shape=code)
     instances = tmp_path / "r" / "refclef" / "instances.json"
@@ -140,19 +140,19 @@ def test_referit_is_read_from_the_same_release(tmp_path: Path) -> None:
     mask = load_mask(row)
     assert mask is not None
     assert mask.sum() == 300
-    assert load_picture(row).shape == (40, 60, 3)
+    assert load_image(row).shape == (40, 60, 3)
     assert row["image_id"] == "referit-7"
 
 
-def test_a_built_folder_can_be_moved_and_its_pictures_too(tmp_path: Path) -> None:
+def test_a_built_folder_can_be_moved_and_its_images_too(tmp_path: Path) -> None:
     write_refer(tmp_path / "x" / "r", "refcoco", "unc", {"val": [1]})
     _build(tmp_path / "x" / "out", "refcoco_unc", refer=tmp_path / "x" / "r")
     (tmp_path / "x").rename(tmp_path / "y")
-    load_picture(_open(tmp_path / "y" / "out", "val")[0])
+    load_image(_open(tmp_path / "y" / "out", "val")[0])
     folder = tmp_path / "y" / "r" / "images" / "mscoco" / "images" / "train2014"
-    folder.rename(tmp_path / "pictures")
-    row = _open(tmp_path / "y" / "out", "val", images=str(tmp_path / "pictures"))[0]
-    assert load_picture(row).shape == (40, 60, 3)
+    folder.rename(tmp_path / "images")
+    row = _open(tmp_path / "y" / "out", "val", images=str(tmp_path / "images"))[0]
+    assert load_image(row).shape == (40, 60, 3)
 
 
 def test_the_json_lines_beside_it_are_the_same_rows(tmp_path: Path) -> None:
@@ -167,18 +167,18 @@ def test_the_json_lines_beside_it_are_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["error", "drop", "keep"])
-def test_missing_pictures(missing: Any, tmp_path: Path) -> None:
+def test_missing_images(missing: Any, tmp_path: Path) -> None:
     write_refer(tmp_path / "r", "refcoco", "unc", {"val": [1, 2]})
     (tmp_path / "r" / "images" / "mscoco" / "images" / "train2014" / coco_name(2)).unlink()
     if missing == "error":
-        with pytest.raises(UserError, match=rf"{coco_name(2)}: no such picture .*--images"):
+        with pytest.raises(UserError, match=rf"{coco_name(2)}: no such image .*--images"):
             _build(tmp_path / "out", "refcoco_unc", refer=tmp_path / "r")
         return
     manifest = _build(tmp_path / "out", "refcoco_unc", refer=tmp_path / "r", missing=missing)
-    assert manifest["missing_pictures"] == 1
+    assert manifest["missing_images"] == 1
     rows = _open(tmp_path / "out", "val")
     assert len(rows) == (2 if missing == "drop" else 4)
-    assert manifest["sources"][0]["left_out"] == ({"the picture is missing": 2} if missing == "drop" else {})
+    assert manifest["sources"][0]["left_out"] == ({"the image is missing": 2} if missing == "drop" else {})
 
 
 def test_a_stranger_folder_is_not_replaced(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_what_is_no_data_folder(tmp_path: Path) -> None:
 
 
 def _releases(root: Path) -> dict[str, Path]:
-    """Three benchmarks whose pictures overlap, Visual Genome with three of them, Flickr30k with one."""
+    """Three benchmarks whose images overlap, Visual Genome with three of them, Flickr30k with one."""
     write_refer(root / "r", "refcoco", "unc", {"train": [1, 2], "val": [3], "testA": [4], "testB": [5]})
     write_refer(root / "r", "refcoco+", "unc", {"train": [1, 2], "val": [3]}, first=20)
     write_refer(root / "r", "refcocog", "umd", {"train": [3, 6], "val": [2], "test": [7]}, first=40)
@@ -272,8 +272,8 @@ def test_the_mixtures_and_their_clean_forms(tmp_path: Path) -> None:
     assert "flickr30k-78" not in set(_open(tmp_path / "pre_clean", "val")["image_id"])
     left_out = {source["name"]: source["left_out"] for source in clean["sources"]}
     assert left_out["visual_genome"] == {
-        "its picture is in a val or test part": 2,
-        "the box is empty or outside the picture": 8 // 2,
+        "its image is in a val or test part": 2,
+        "the box is empty or outside the image": 8 // 2,
     }
     names = rows["name"]
     assert len(set(names)) == len(names)
@@ -295,7 +295,7 @@ def test_counts_stand_beside_the_published_ones(tmp_path: Path, capsys: pytest.C
         "dataset": "refcocog_umd",
         "splits": full,
         "sources": [],
-        "missing_pictures": 0,
+        "missing_images": 0,
         "sha256": "x",
     }
     assert "the published counts" in summary(manifest)
@@ -313,8 +313,8 @@ def test_the_real_files_give_their_references_sentences_boxes_and_masks(tmp_path
     assert rows[0]["expression"] == "guy holding baby"
     stored = {path.stem.split("_")[0]: path for path in (release / "masks" / "testA").iterdir()}
     for row in rows:
-        picture, mask = load_picture(row), load_mask(row)
-        assert picture.shape == (row["height"], row["width"], 3)
+        image, mask = load_image(row), load_mask(row)
+        assert image.shape == (row["height"], row["width"], 3)
         left, top, width, height = boxes[int(row["image_id"])]
         assert row["box_xyxy"] == [left, top, left + width, top + height]
         true = np.asarray(Image.open(stored[row["image_id"]])) > 127

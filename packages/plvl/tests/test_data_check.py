@@ -1,4 +1,4 @@
-"""`plvl data check`: what is wrong is found and named; pictures seen in training are counted."""
+"""`plvl data check`: what is wrong is found and named; images seen in training are counted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from releases import SQUARE, coco_name, picture, write_refer, write_visual_genome
+from releases import SQUARE, coco_name, write_image, write_refer, write_visual_genome
 
 from papers_shared.doctor import Report
 from plvl.config import DataConfig
 from plvl.data import check, quick_check
 from plvl.data.audit import audit
 from plvl.data.commands import build_dataset, run_check
-from plvl.options_data import DataBuildOptions, DataCheckOptions
+from plvl.options import DataCheckOptions
 from plvl.tokenizer import make_vocabulary
 
 
 def _lines(root: Path, split: str, *entries: dict[str, Any]) -> DataConfig:
-    picture(root / "a.png")
+    write_image(root / "a.png")
     base = {"image": "a.png", "expression": "dog", "width": 60, "height": 40}
     (root / f"{split}.jsonl").write_text("\n".join(json.dumps({**base, **entry}) for entry in entries))
     return DataConfig(root=str(root), train_split=split, val_split=split)
@@ -44,11 +44,11 @@ def test_a_sound_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "severity", "message", "quick"),
     [
-        ({**GOOD, "image": "b.png"}, "error", "picture of split train is missing", True),
-        ({**GOOD, "image": "damaged.png"}, "error", "unusable picture", True),
-        ({"box": [10, 5, 30, 25], "width": 61}, "error", "unusable picture", True),
-        ({"box": [70, 5, 90, 25]}, "error", "the box is outside the picture", True),
-        ({"box": [10, 5, 80, 25]}, "warning", "the box leaves the picture", False),
+        ({**GOOD, "image": "b.png"}, "error", "image of split train is missing", True),
+        ({**GOOD, "image": "damaged.png"}, "error", "unusable image", True),
+        ({"box": [10, 5, 30, 25], "width": 61}, "error", "unusable image", True),
+        ({"box": [70, 5, 90, 25]}, "error", "the box is outside the image", True),
+        ({"box": [10, 5, 80, 25]}, "warning", "the box leaves the image", False),
         (
             {"box": [10, 5, 30, 25], "mask": {"size": [40, 60], "counts": [2400]}},
             "warning",
@@ -58,7 +58,7 @@ def test_a_sound_folder(tmp_path: Path) -> None:
         ({"box": [40, 5, 59, 25], "mask": SQUARE}, "warning", "the mask is elsewhere than the box", False),
         ({**GOOD, "expression": "  "}, "warning", "the sentence is empty", False),
         ({**GOOD, "expression": "word " * 39}, "warning", "the sentence has more than 38 word pieces", False),
-        ({**GOOD, "name": "twice"}, "error", "several expressions have this name", True),
+        ({**GOOD, "name": "twice"}, "error", "several sentences have this name", True),
     ],
 )
 def test_what_is_wrong_is_found(
@@ -82,7 +82,7 @@ def test_word_pieces_are_counted_where_a_vocabulary_is_given(tmp_path: Path) -> 
 
 def test_counts_that_are_off(tmp_path: Path) -> None:
     write_refer(tmp_path / "r", "refcocog", "umd", {"train": [1], "val": [2]})
-    build_dataset(DataBuildOptions("refcocog_umd", str(tmp_path / "out"), refer=str(tmp_path / "r")))
+    build_dataset("refcocog_umd", str(tmp_path / "out"), refer=str(tmp_path / "r"))
     report = check(DataConfig(root=str(tmp_path / "out")), progress=False)
     assert "not the published counts (images, objects, expressions)" in _said(report, "warning")
     manifest = tmp_path / "out" / "plvl-data.json"
@@ -99,17 +99,15 @@ def test_a_folder_that_is_not_there() -> None:
 
 def _build(tmp_path: Path, dataset: Any, **options: Path) -> DataConfig:
     folder = tmp_path / dataset
-    build_dataset(
-        DataBuildOptions(dataset, str(folder), **{key: str(value) for key, value in options.items()})
-    )
+    build_dataset(dataset, str(folder), **{key: str(value) for key, value in options.items()})
     return DataConfig(root=str(folder))
 
 
 def _places(findings: Any, severity: str) -> list[str]:
-    return [finding.place for finding in findings if finding.severity == severity]
+    return [finding.source for finding in findings if finding.severity == severity]
 
 
-def test_the_audit_counts_pictures_seen_in_training(tmp_path: Path) -> None:
+def test_the_audit_counts_images_seen_in_training(tmp_path: Path) -> None:
     release = tmp_path / "r"
     write_refer(release, "refcoco", "unc", {"train": [1, 2], "val": [3, 4], "testA": [5]})
     write_refer(release, "refcocog", "umd", {"train": [3, 5]}, first=40)
@@ -124,14 +122,14 @@ def test_the_audit_counts_pictures_seen_in_training(tmp_path: Path) -> None:
     findings = list(audit(data, [other.root], str(genome)))
     leaks = [place for place in _places(findings, "warning") if "occur in" in place]
     assert leaks == [
-        f"val: 1 of 2 pictures occur in {other.root}, refcocog_umd",
-        "val: 2 of 2 pictures occur in all of Visual Genome",
-        f"testA: 1 of 1 pictures occur in {other.root}, refcocog_umd",
+        f"val: 1 of 2 images occur in {other.root}, refcocog_umd",
+        "val: 2 of 2 images occur in all of Visual Genome",
+        f"testA: 1 of 1 images occur in {other.root}, refcocog_umd",
     ]
-    assert "val: 0 of 2 pictures occur in the train split, refcoco_unc" in _places(findings, "note")
+    assert "val: 0 of 2 images occur in the train split, refcoco_unc" in _places(findings, "note")
     built = _build(tmp_path, "visual_genome", visual_genome=genome)
     findings = list(audit(data, [built.root]))
-    assert f"val: 2 of 2 pictures occur in {built.root}, visual_genome" in _places(findings, "warning")
+    assert f"val: 2 of 2 images occur in {built.root}, visual_genome" in _places(findings, "warning")
 
 
 def test_the_audit_of_a_clean_mixture_finds_none_in_training(tmp_path: Path) -> None:
@@ -149,10 +147,10 @@ def test_what_the_detector_saw(tmp_path: Path) -> None:
     write_refer(release, "refcoco", "unc", {"val": [3, 4]})
     data = _build(tmp_path, "refcoco_unc", refer=release)
     told = _places(audit(data), "warning")
-    assert told == ["val: 2 of 2 pictures (all of COCO train2014 is in train2017)"]
+    assert told == ["val: 2 of 2 images (all of COCO train2014 is in train2017)"]
     ids = tmp_path / "instances_train2017.json"
     ids.write_text(json.dumps({"images": [{"id": 3}, {"id": 8}]}))
-    assert _places(audit(data, detector=str(ids)), "warning") == [f"val: 1 of 2 pictures (by {ids})"]
+    assert _places(audit(data, detector=str(ids)), "warning") == [f"val: 1 of 2 images (by {ids})"]
     folder = release / "images" / "mscoco" / "images" / "train2014"
     other = tmp_path / "images" / "train2017"
     other.mkdir(parents=True)
@@ -170,7 +168,7 @@ def test_the_command_prints_and_writes_its_findings(
     data = _build(tmp_path, "refcoco_unc", refer=release)
     options = DataCheckOptions(root=data.root, json=str(tmp_path / "findings.json"))
     assert run_check(options) == 0
-    assert "val: 1 of 1 pictures occur in the train split, refcoco_unc" in capsys.readouterr().out
+    assert "val: 1 of 1 images occur in the train split, refcoco_unc" in capsys.readouterr().out
     assert json.loads((tmp_path / "findings.json").read_text())["errors"] == 0
     file = release / "images" / "mscoco" / "images" / "train2014" / coco_name(1)
     Image.new("RGB", (30, 40)).save(file)

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from papers_shared.errors import UserError
 from plvl.config import DataConfig, ModelConfig
-from plvl.data import GroundingSamples, load_mask, load_picture, open_split
+from plvl.data import GroundingSamples, load_image, load_mask, open_split
 from plvl.data.commands import run_toy
-from plvl.options_data import DataToyOptions
+from plvl.options import DataToyOptions
 from plvl.transforms import test_transform as evaluation_transform
 from plvl.transforms import train_transform
 
@@ -45,23 +45,21 @@ def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
     torch.manual_seed(99)
     again = _samples(data)[3, 1]
     assert all(torch.equal(again[key], sample[key]) for key in ("image", "mask", "box"))
-    assert again["expression"] == sample["expression"]
+    assert again["sentence"] == sample["sentence"]
     assert not torch.equal(_samples(data)[4, 1]["image"], sample["image"])
     assert not torch.equal(_samples(data, seed=1)[3, 1]["image"], sample["image"])
 
 
-def test_the_original_picture_is_told(data: DataConfig) -> None:
+def test_a_sample_is_the_row_in_the_square(data: DataConfig) -> None:
     rows = open_split(data, "val")
     samples = GroundingSamples(rows, evaluation_transform(MODEL), seed=0)
     for index in range(len(samples)):
         sample, row = samples[index], rows[index]
         assert sample["name"] == row["name"]
-        assert sample["size"].tolist() == [64, 64]
-        np.testing.assert_allclose(sample["box_xyxy"], row["box_xyxy"], rtol=1e-6)
         x, y, w, h = (64 * sample["box"]).tolist()
         np.testing.assert_allclose([x - w / 2, y - h / 2, x + w / 2, y + h / 2], row["box_xyxy"], atol=1e-4)
         assert torch.equal(sample["mask"][0].bool(), torch.from_numpy(load_mask(row)))
-        assert sample["expression"] == row["expression"]
+        assert sample["sentence"] == row["expression"]
 
 
 def test_masks_are_left_undecoded_where_they_are_not_needed(data: DataConfig) -> None:
@@ -76,24 +74,24 @@ def test_loader_processes_give_the_same_samples(data: DataConfig) -> None:
     batches = [list(DataLoader(samples, sampler=order, batch_size=2, num_workers=n)) for n in (0, 2)]
     for alone, shared in zip(*batches, strict=True):
         assert alone["name"] == shared["name"]
-        assert alone["expression"] == shared["expression"]
+        assert alone["sentence"] == shared["sentence"]
         assert torch.equal(alone["image"], shared["image"])
         assert torch.equal(alone["mask"], shared["mask"])
 
 
-def test_a_picture_of_another_size_is_named(data: DataConfig, tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_named(data: DataConfig, tmp_path: Path) -> None:
     row = open_split(data, "val")[0]
     file = tmp_path / "other.png"
     Image.new("RGB", (60, 64)).save(file)
     with pytest.raises(
         UserError, match=rf"other\.png is 60x64 pixels, but '{row['name']}' was made for 64x64"
     ):
-        load_picture({**row, "image": {"path": str(file), "bytes": None}})
+        load_image({**row, "image": {"path": str(file), "bytes": None}})
     with pytest.raises(UserError, match=r"absent\.png: no such file"):
-        load_picture({**row, "image": {"path": str(tmp_path / "absent.png"), "bytes": None}})
-    with pytest.raises(UserError, match=r"the mask of 'toy/\d+' is not a readable picture"):
-        load_mask({**row, "mask": b"no picture"})
+        load_image({**row, "image": {"path": str(tmp_path / "absent.png"), "bytes": None}})
+    with pytest.raises(UserError, match=r"the mask of 'toy/\d+' is not a readable image"):
+        load_mask({**row, "mask": b"no image"})
     assert load_mask({**row, "mask": None}) is None
     content = Path(row["image"]["path"]).read_bytes()
-    inside = load_picture({**row, "image": {"path": None, "bytes": content}})
-    np.testing.assert_array_equal(inside, load_picture(row))
+    inside = load_image({**row, "image": {"path": None, "bytes": content}})
+    np.testing.assert_array_equal(inside, load_image(row))

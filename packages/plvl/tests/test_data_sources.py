@@ -12,22 +12,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from releases import CORNER, SQUARE, coco_name, picture, write_flickr30k, write_refer, write_visual_genome
+from releases import CORNER, SQUARE, coco_name, write_flickr30k, write_image, write_refer, write_visual_genome
 
 from papers_shared.errors import UserError
 from plvl.config import DataConfig
-from plvl.data import load_mask, load_picture, open_split, splits_of
+from plvl.data import load_image, load_mask, open_split, splits_of
 from plvl.data.commands import build_dataset
 from plvl.data.masks import encode_shape
 from plvl.data.sources.visual_genome import iterate_array
-from plvl.options_data import DataBuildOptions
 
 SAMPLES = os.environ.get("PAPERS_SAMPLES")
 
 
 def _build(tmp_path: Path, dataset: Any, split: str, **options: Path | str) -> datasets.Dataset:
     given = {key: str(value) for key, value in options.items()}
-    build_dataset(DataBuildOptions(dataset, str(tmp_path / "out"), **given))
+    build_dataset(dataset, str(tmp_path / "out"), **given)
     return open_split(DataConfig(root=str(tmp_path / "out")), split)
 
 
@@ -42,7 +41,7 @@ def test_visual_genome(tmp_path: Path) -> None:
     assert (rows[0]["image_id"], rows[0]["photo_id"]) == ("12", "99")
     assert (rows[1]["image_id"], rows[1]["photo_id"]) == ("visual_genome-4", "")
     assert rows[0]["mask"] is None
-    assert load_picture(rows[1]).shape == (40, 60, 3)
+    assert load_image(rows[1]).shape == (40, 60, 3)
 
 
 def test_a_large_json_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +84,8 @@ def _save_labels(root: Path, split: str, entries: Any) -> Path:
 
 
 def test_label_lists_with_masks(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "mscoco" / "images" / "train2014" / coco_name(5))
-    picture(tmp_path / "images" / "visual-genome" / "VG_100K" / "8.jpg")
+    write_image(tmp_path / "images" / "mscoco" / "images" / "train2014" / coco_name(5))
+    write_image(tmp_path / "images" / "visual-genome" / "VG_100K" / "8.jpg")
     entries = [
         (coco_name(5), "coco", [10.0, 5.0, 20.0, 20.0, SQUARE, CORNER], "the square", None),
         ("8.jpg", "vg", [1.5, 2, 3, 4], "a horse", None),
@@ -104,7 +103,7 @@ def test_label_lists_with_masks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [("flickr", "flickr30k"), ("referit", "referit/images")])
 def test_label_lists_with_corners(name: str, folder: str, tmp_path: Path) -> None:
-    picture(tmp_path / folder / "77.jpg")
+    write_image(tmp_path / folder / "77.jpg")
     entry = (
         ("77.jpg", [1, 2, 30, 20], "a man")
         if name == "flickr"
@@ -161,7 +160,7 @@ def test_hub_data_sets_of_objects(tmp_path: Path) -> None:
         mask = load_mask(row)
         assert mask is not None
         assert mask.sum() == 400
-        assert load_picture(row).shape == (40, 60, 3)
+        assert load_image(row).shape == (40, 60, 3)
 
 
 def test_hub_data_sets_of_expressions(tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_hub_data_sets_of_expressions(tmp_path: Path) -> None:
     )
     row = open_split(DataConfig(root=str(tmp_path / "h")), "val")[0]
     assert row["box_xyxy"] == [10, 5, 30, 25]
-    assert load_picture(row)[0, 0].tolist() == [255, 0, 0]
+    assert load_image(row)[0, 0].tolist() == [255, 0, 0]
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "other"))
     with pytest.raises(UserError, match=r"columns \['text'\] are not understood"):
         open_split(DataConfig(root=str(tmp_path / "other")), "train")
@@ -194,7 +193,7 @@ def test_rows_saved_as_a_data_set_open_again(tmp_path: Path) -> None:
 
 
 def _lines(root: Path, *entries: dict[str, Any]) -> Path:
-    picture(root / "pictures" / "a.png")
+    write_image(root / "images" / "a.png")
     (root / "train.jsonl").write_text("\n".join(json.dumps(entry) for entry in entries) + "\n\n")
     return root
 
@@ -203,7 +202,7 @@ def test_own_json_lines(tmp_path: Path) -> None:
     mask = np.zeros((40, 60), bool)
     mask[5:25, 10:30] = True
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
-    image = {"image": "pictures/a.png", "expression": "the square"}
+    image = {"image": "images/a.png", "expression": "the square"}
     _lines(
         tmp_path,
         {**image, "box": [10, 5, 30, 25]},
@@ -230,27 +229,27 @@ def test_own_json_lines(tmp_path: Path) -> None:
     ("entry", "message"),
     [
         ({"expression": "a", "box": [0, 0, 1, 1]}, "line 1: `image` is missing"),
-        ({"image": "pictures/a.png", "box": [0, 0, 1, 1]}, "`expression` is missing"),
-        ({"image": "pictures/a.png", "expression": "a"}, "neither `box` nor `mask`"),
+        ({"image": "images/a.png", "box": [0, 0, 1, 1]}, "`expression` is missing"),
+        ({"image": "images/a.png", "expression": "a"}, "neither `box` nor `mask`"),
         (
-            {"image": "pictures/a.png", "expression": "a", "bbox": [0, 0, 1, 1]},
+            {"image": "images/a.png", "expression": "a", "bbox": [0, 0, 1, 1]},
             "unknown key 'bbox'.*write boxes as",
         ),
-        ({"image": "pictures/a.png", "expression": "a", "box": [5, 5, 2, 9]}, "is empty"),
-        ({"image": "pictures/a.png", "expression": "a", "box": [1, 2, 3]}, "must be four numbers"),
-        ({"image": "pictures/a.png", "expression": "a", "box": ["x", 2, 3, 4]}, "four numbers"),
-        ({"image": "pictures/a.png", "expression": "a", "mask": "none.png"}, "none.png cannot be read"),
+        ({"image": "images/a.png", "expression": "a", "box": [5, 5, 2, 9]}, "is empty"),
+        ({"image": "images/a.png", "expression": "a", "box": [1, 2, 3]}, "must be four numbers"),
+        ({"image": "images/a.png", "expression": "a", "box": ["x", 2, 3, 4]}, "four numbers"),
+        ({"image": "images/a.png", "expression": "a", "mask": "none.png"}, "none.png cannot be read"),
         (
-            {"image": "pictures/a.png", "expression": "a", "mask": "pictures/b.png"},
+            {"image": "images/a.png", "expression": "a", "mask": "images/b.png"},
             "the mask is 30x40 pixels",
         ),
         ({"image": "none.png", "expression": "a", "box": [0, 0, 1, 1]}, "none.png: no such file"),
         (
-            {"image": "pictures/a.png", "expression": "a", "mask": SQUARE, "width": "x"},
+            {"image": "images/a.png", "expression": "a", "mask": SQUARE, "width": "x"},
             "`width` must be a whole number",
         ),
         (
-            {"image": "pictures/a.png", "expression": "a", "mask": [1, 2, 3, 4]},
+            {"image": "images/a.png", "expression": "a", "mask": [1, 2, 3, 4]},
             "neither a box nor a mask with an area",
         ),
         ("text", "expected an object"),
@@ -258,7 +257,7 @@ def test_own_json_lines(tmp_path: Path) -> None:
 )
 def test_mistakes_in_json_lines_are_named(entry: Any, message: str, tmp_path: Path) -> None:
     _lines(tmp_path, entry)
-    picture(tmp_path / "pictures" / "b.png", width=30)
+    write_image(tmp_path / "images" / "b.png", width=30)
     with pytest.raises(UserError, match=message):
         open_split(DataConfig(root=str(tmp_path)), "train")
 
@@ -282,4 +281,4 @@ def test_real_boxes_as_json_lines(tmp_path: Path) -> None:
     data = DataConfig(root=str(tmp_path), images=str(folder / "images" / "mscoco" / "images" / "train2014"))
     rows = open_split(data, "testA")
     assert rows["expression"] == [record["sent"] for record in records]
-    assert load_picture(rows[0]).shape == (480, 640, 3)
+    assert load_image(rows[0]).shape == (480, 640, 3)

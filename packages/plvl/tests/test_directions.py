@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plvl.directions import authors_may_crop, may_be_cropped, mirrored_expression, swapped_letters
+from plvl.directions import may_be_cropped, mirrored_sentence, official_may_crop, swapped_letters
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from plvl.directions import authors_may_crop, may_be_cropped, mirrored_expressio
     ],
 )
 def test_left_and_right_are_swapped_as_words(before: str, after: str) -> None:
-    assert mirrored_expression(before) == after
-    assert mirrored_expression(after) == before
+    assert mirrored_sentence(before) == after
+    assert mirrored_sentence(after) == before
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_left_and_right_are_swapped_as_words(before: str, after: str) -> None:
     ],
 )
 def test_sentences_in_doubt_are_not_mirrored(expression: str) -> None:
-    assert mirrored_expression(expression) is None
+    assert mirrored_sentence(expression) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_sentences_about_the_object_alone_may_be_cropped(expression: str) -> Non
     "expression",
     [
         "left man", "rightmost cup", "topleft bowl", "upper corner", "the middle one", "second dog", "near the wall",
-        "center of the picture", "bottom row", "behind the bench", "only half of him visible", "man at 9", "lft guy",
+        "center of the image", "bottom row", "behind the bench", "only half of him visible", "man at 9", "lft guy",
         "leftguy", "the biggest dog", "taller boy",
     ],
 )  # fmt: skip
@@ -78,5 +78,5 @@ def test_sentences_about_places_orders_and_neighbours_may_not(expression: str) -
 
 def test_the_authors_rules() -> None:
     assert swapped_letters("upright cleft") == "upleft cright"
-    assert not authors_may_crop("stopped bus")
-    assert authors_may_crop("upper corner")
+    assert not official_may_crop("stopped bus")
+    assert official_may_crop("upper corner")

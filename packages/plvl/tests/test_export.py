@@ -10,7 +10,7 @@ import pytest
 import torch
 from shapes import small
 
-from papers_shared import graphs
+from papers_shared import export as shared_export
 from papers_shared.errors import UserError
 from plvl.config import TABLE_7_MODELS
 from plvl.export import export, run
@@ -63,7 +63,9 @@ def test_what_disagrees_is_not_kept(
 ) -> None:
     model.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(
-        graphs, "run_torch", lambda path, inputs: [x + 1 for x in _eager(model, tuple(inputs.values()))]
+        shared_export,
+        "run_torch",
+        lambda path, inputs: [x + 1 for x in _eager(model, tuple(inputs.values()))],
     )
     assert run(ExportOptions(str(tmp_path / "model"), str(tmp_path / "net.pt2"))) == 1
     assert "was not written" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def test_one_row_per_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(options) == 0
     assert "qualitative.png" in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "qualitative.png") as figure:
-        assert figure.width >= 4 * 90, "picture, truth, prediction and score map"
+        assert figure.width >= 4 * 90, "image, truth, prediction and score map"
         assert figure.height >= 3 * 60
-    with pytest.raises(UserError, match="no expression to draw"):
+    with pytest.raises(UserError, match="no sentence to draw"):
         qualitative(model, [])

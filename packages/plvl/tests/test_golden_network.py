@@ -19,7 +19,7 @@ from named_noise import noise, tensor
 from safetensors.torch import load_file
 
 from plvl.config import LossConfig, ModelConfig
-from plvl.convert import config_of, convert_state_dict
+from plvl.convert import convert_state_dict
 from plvl.losses import grounding_loss
 from plvl.modeling.plvl import PLVL
 
@@ -96,8 +96,8 @@ def official_weights() -> dict[str, torch.Tensor]:
 
 def filled_network() -> PLVL:
     """The network on the filled weights, without spending time and memory on fresh ones."""
-    weights = convert_state_dict(official_weights())
-    config = config_of(weights)
+    converted = convert_state_dict(official_weights())
+    weights, config = converted.tensors, converted.config
     assert config == ModelConfig()
     with torch.device("meta"):
         model = PLVL.from_config(config)

@@ -1,25 +1,28 @@
-"""One picture and sentences, many pictures, odd sentences, and the files that come of it."""
+"""One image and sentences, many images, odd sentences, and the files that come of it."""
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from shapes import small
 
+from papers_shared.boxes import cxcywh_to_xyxy
 from papers_shared.errors import UserError
-from papers_shared.losses import cxcywh_to_xyxy
+from plvl.inference import Grounding, TextFeatures
 from plvl.modeling.plvl import PLVL
 from plvl.options import PredictOptions
-from plvl.predict import Grounding, TextFeatures, run
-from plvl.predict_many import jobs_of, predict_many, read_sentences
-from plvl.resize import mask_at_size
-from plvl.tokenizer import VOCABULARY, make_vocabulary
+from plvl.predict import jobs_of, predict_many, read_sentences, run
+from plvl.tokenizer import VOCABULARY, make_vocabulary, tokenizer_of
 from plvl.transforms import prepare_image
 
 WORDS = ["the red block", "left of the blue one"]
@@ -35,40 +38,38 @@ def model() -> PLVL:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     pixels = np.random.default_rng(1).integers(0, 255, (50, 90, 3), np.uint8)
     return Image.fromarray(pixels)
 
 
-def test_a_grounding_is_the_networks_output_in_pixels_of_the_picture(
-    model: PLVL, picture: Image.Image
-) -> None:
-    result = model.predict(picture, "the red block")
+def test_a_grounding_is_the_networks_output_in_pixels_of_the_image(model: PLVL, image: Image.Image) -> None:
+    result = model.predict(image, "the red block")
     assert isinstance(result, Grounding)
-    ids, mask = model.tokenizer(["the red block"])
+    ids, mask = tokenizer_of(model)(["the red block"])
     with torch.no_grad():
-        output = model(prepare_image(picture, model.config), ids, mask)
+        output = model(prepare_image(image, model.config), ids, mask)
     corners = cxcywh_to_xyxy(output.boxes[0]).clamp(0, 1) * torch.tensor([90, 50, 90, 50])
     assert result.box_xyxy == pytest.approx(corners.tolist(), abs=1e-3)
-    probabilities = mask_at_size(output.mask_logits[0, 0], 50, 90).numpy()
+    probabilities = F.interpolate(output.mask_logits.sigmoid(), (50, 90), mode="bilinear", align_corners=True)
     assert result.mask.shape == (50, 90)
-    assert ((probabilities >= 0.5) == result.mask).mean() > 0.999
+    assert ((probabilities[0, 0].numpy() >= 0.5) == result.mask).mean() > 0.999
     assert result.score == pytest.approx(output.score_logits.sigmoid().max().item(), abs=1e-5)
     assert result.score_map.shape == (4, 4)
-    assert result.remarks == ()
+    assert result.warnings == ()
 
 
-def test_several_sentences_are_each_answered_as_if_alone(model: PLVL, picture: Image.Image) -> None:
+def test_several_sentences_are_each_answered_as_if_alone(model: PLVL, image: Image.Image) -> None:
     sentences = ["the red block", "left of the blue one", "the red block", "one"]
-    together = model.predict(picture, sentences, batch_size=3)
+    together = model.predict(image, sentences, batch_size=3)
     assert [grounding.sentence for grounding in together] == sentences
     for grounding in together:
-        alone = model.predict(picture, grounding.sentence)
+        alone = model.predict(image, grounding.sentence)
         assert grounding.box_xyxy == pytest.approx(alone.box_xyxy, abs=1e-3)
         assert (grounding.mask == alone.mask).mean() > 0.999
 
 
-def test_shared_work_is_done_once(model: PLVL, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_work_is_done_once(model: PLVL, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
 
     def counted(name: str) -> None:
@@ -83,13 +84,13 @@ def test_shared_work_is_done_once(model: PLVL, picture: Image.Image, monkeypatch
     counted("encode_image")
     counted("encode_text")
     text = TextFeatures(model)
-    model.predict(picture, ["red", "blue", "red"], text=text)
-    model.predict(picture, ["blue", "one"], text=text)
+    model.predict(image, ["red", "blue", "red"], text=text)
+    model.predict(image, ["blue", "one"], text=text)
     assert calls == [("encode_image", 1), ("encode_text", 2), ("encode_image", 1), ("encode_text", 1)]
 
 
 @pytest.mark.parametrize(
-    ("sentence", "remark"),
+    ("sentence", "warning"),
     [
         ("", "is empty"),
         ("red " * 200, "more than 6 word pieces"),
@@ -98,49 +99,99 @@ def test_shared_work_is_done_once(model: PLVL, picture: Image.Image, monkeypatch
     ],
 )
 def test_odd_sentences_are_answered_and_warned_of(
-    model: PLVL, picture: Image.Image, sentence: str, remark: str
+    model: PLVL, image: Image.Image, sentence: str, warning: str
 ) -> None:
-    with pytest.warns(UserWarning, match=remark):
-        result = model.predict(picture, sentence)
-    assert remark in result.remarks[0]
+    with pytest.warns(UserWarning, match=warning):
+        result = model.predict(image, sentence)
+    assert warning in result.warnings[0]
     assert np.isfinite(result.box_xyxy).all()
     result.draw()
 
 
-def test_drawings(model: PLVL, picture: Image.Image) -> None:
-    result = model.predict(picture, "the red block left of the blue one " * 2 + "block")
+def test_drawings(model: PLVL, image: Image.Image) -> None:
+    result = model.predict(image, "the red block left of the blue one " * 2 + "block")
     drawn = result.draw()
     assert drawn.width == 90
     assert drawn.height > 50 + 3 * 12, "the sentence takes several lines"
     wide = result.draw(score_map=True)
     assert wide.width > 2 * 90
     assert result.draw(max_side=45).width == 45
-    bare = Grounding(picture, "x", (10.0, 5.0, 40.0, 30.0), None, 0.5, None).draw()
+    bare = Grounding(image, "x", (10.0, 5.0, 40.0, 30.0), None, 0.5, None).draw()
     assert bare.getpixel((10, 15)) == (255, 30, 210)
-    assert bare.getpixel((25, 15)) == picture.getpixel((25, 15))
+    assert bare.getpixel((25, 15)) == image.getpixel((25, 15))
     half = np.zeros((50, 90), bool)
     half[:, 45:] = True
-    masked = Grounding(picture, "x", None, half, None, None).draw()
-    assert masked.getpixel((10, 15)) == picture.getpixel((10, 15))
-    assert masked.getpixel((80, 15)) != picture.getpixel((80, 15))
+    masked = Grounding(image, "x", None, half, None, None).draw()
+    assert masked.getpixel((10, 15)) == image.getpixel((10, 15))
+    assert masked.getpixel((80, 15)) != image.getpixel((80, 15))
 
 
-def test_training_mode_is_left_as_it_was(model: PLVL, picture: Image.Image) -> None:
+def test_a_model_in_training_mode_answers_alike_and_stays_in_it(model: PLVL, image: Image.Image) -> None:
+    expected = model.predict(image, "the red block")
     model.train()
-    model.predict(picture, "the red block")
+    model.head.eval()
+    before = copy.deepcopy(model.state_dict())
+    found = model.predict(image, "the red block")
+    assert model.training
+    assert model.decoder.training
+    assert not model.head.training
+    model.eval()
+    assert found.box_xyxy == expected.box_xyxy
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_threads_share_a_model(model: PLVL, image: Image.Image) -> None:
+    model.train()
+    sentences = ["the red block", "left of the blue one", "one", "block"]
+    expected = {sentence: model.predict(image, sentence) for sentence in sentences}
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda sentence: model.predict(image, sentence), sentences * 10))
     assert model.training
     model.eval()
+    for grounding in found:
+        assert grounding.box_xyxy == expected[grounding.sentence].box_xyxy
+        assert (grounding.mask == expected[grounding.sentence].mask).all()
 
 
-def test_one_bad_picture_is_reported_and_the_rest_goes_on(
-    model: PLVL, picture: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_result_can_be_pickled(model: PLVL, image: Image.Image) -> None:
+    found = model.predict(image, "the red block")
+    again = pickle.loads(pickle.dumps(found))
+    assert again.box_xyxy == found.box_xyxy
+    assert (again.mask == found.mask).all()
+    assert again.draw().size == found.draw().size
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_answers(model: PLVL, image: Image.Image, dtype: torch.dtype) -> None:
+    half = copy.deepcopy(model).to(dtype).predict(image, "the red block")
+    assert half.score == pytest.approx(model.predict(image, "the red block").score, abs=0.02)
+
+
+def test_a_second_question_keeps_the_answers_to_the_first(
+    model: PLVL, image: Image.Image, tmp_path: Path
+) -> None:
+    image.save(tmp_path / "a.png")
+    output = tmp_path / "found"
+    predict_many(model, [(tmp_path / "a.png", ["one", "block"])], output)
+    predict_many(model, [(tmp_path / "a.png", ["red", "block"])], output)
+    records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [record["expression"] for record in records] == ["one", "red", "block"]
+    named = {Path(record["mask"]).name for record in records}
+    assert named == {path.name for path in (output / "masks").iterdir()} == {"a-1.png", "a-2.png", "a-3.png"}
+    (output / "predictions.jsonl").write_text("[]\n")
+    with pytest.raises(UserError, match="was not written by `plvl predict`"):
+        predict_many(model, [(tmp_path / "a.png", ["one"])], output)
+
+
+def test_one_bad_image_is_reported_and_the_rest_goes_on(
+    model: PLVL, image: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.save_pretrained(tmp_path / "model")
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    picture.save(folder / "a.png")
-    (folder / "b.jpg").write_bytes(b"no picture")
-    picture.save(folder / "c.png")
+    image.save(folder / "a.png")
+    (folder / "b.jpg").write_bytes(b"no image")
+    image.save(folder / "c.png")
     lines = [
         {"image": "a.png", "expression": ["the red block", "one"], "box": [0, 0, 1, 1]},
         {"image": "b.jpg", "expression": "the red block"},
@@ -153,7 +204,7 @@ def test_one_bad_picture_is_reported_and_the_rest_goes_on(
     output = tmp_path / "out"
     options = PredictOptions(
         model=str(tmp_path / "model"),
-        picture=str(folder),
+        image=str(folder),
         sentences_file=str(sentences),
         output=str(output),
         device="cpu",
@@ -163,12 +214,12 @@ def test_one_bad_picture_is_reported_and_the_rest_goes_on(
         assert run(options) == 1
     captured = capsys.readouterr()
     assert "4 of 6 answered" in captured.out
-    assert "b.jpg is not a picture in a known format" in captured.err
+    assert "b.jpg is not an image in a known format" in captured.err
     assert "c.png, sentence 1: no word of the sentence is in the vocabulary" in captured.err
     records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert [record["expression"] for record in records[:3]] == ["the red block", "one", "block"]
     assert ["error" in record for record in records] == [False, False, False, True, True, False]
-    assert records[5]["remarks"]
+    assert records[5]["warnings"]
     for record in records:
         if "error" not in record:
             mask = np.asarray(Image.open(output / record["mask"]))
@@ -183,9 +234,9 @@ def test_one_bad_picture_is_reported_and_the_rest_goes_on(
     ]
 
 
-def test_what_the_command_line_asks_for(tmp_path: Path, picture: Image.Image) -> None:
+def test_what_the_command_line_asks_for(tmp_path: Path, image: Image.Image) -> None:
     for name in ("b.png", "a.png"):
-        picture.save(tmp_path / name)
+        image.save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
     jobs = jobs_of(PredictOptions("model", str(tmp_path), ("one", "two")))
     assert jobs == [(tmp_path / "a.png", ["one", "two"]), (tmp_path / "b.png", ["one", "two"])]
@@ -193,9 +244,9 @@ def test_what_the_command_line_asks_for(tmp_path: Path, picture: Image.Image) ->
         jobs_of(PredictOptions("model", str(tmp_path)))
     with pytest.raises(UserError, match="not both"):
         jobs_of(PredictOptions("model", str(tmp_path), ("one",), "file.jsonl"))
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         jobs_of(PredictOptions("model", str(tmp_path / "a.png"), (), "file.jsonl"))
-    with pytest.raises(UserError, match="no such picture"):
+    with pytest.raises(UserError, match="no such image"):
         jobs_of(PredictOptions("model", str(tmp_path / "c.png"), ("one",)))
 
 
@@ -214,19 +265,19 @@ def test_sentence_files_are_checked(tmp_path: Path, text: str, message: str) -> 
         read_sentences(tmp_path / "s.jsonl", tmp_path)
 
 
-def test_results_never_overwrite_pictures(model: PLVL, tmp_path: Path) -> None:
+def test_results_never_overwrite_images(model: PLVL, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose another --output"):
         predict_many(model, [(tmp_path / "masks" / "a.png", ["one"])], tmp_path)
 
 
-def test_a_network_for_one_task(picture: Image.Image) -> None:
+def test_a_network_for_one_task(image: Image.Image) -> None:
     from dataclasses import replace
 
     torch.manual_seed(0)
     config = replace(small(Path(), Path()).model, rec=False)
     model = PLVL.from_config(config).eval()
     model.extra_files = {VOCABULARY: make_vocabulary(WORDS, config.vocab_size)}
-    result = model.predict(picture, "the red block")
+    result = model.predict(image, "the red block")
     assert (result.box_xyxy, result.score, result.score_map) == (None, None, None)
     assert result.mask.shape == (50, 90)
     result.draw(score_map=True)

@@ -47,23 +47,23 @@ def test_every_row_has_the_models_length(tokenizer: Tokenizer) -> None:
 
 
 def test_usual_sentences_need_no_remark(tokenizer: Tokenizer) -> None:
-    assert tokenizer.remarks("The man in a blue shirt, left.") == []
+    assert tokenizer.warnings("The man in a blue shirt, left.") == []
 
 
 def test_what_is_not_read_is_said(tokenizer: Tokenizer) -> None:
-    assert "is empty" in tokenizer.remarks("  \n")[0]
-    (cut,) = tokenizer.remarks(" ".join(["man"] * 9 + ["blue"] + ["shirt"] * 190))
+    assert "is empty" in tokenizer.warnings("  \n")[0]
+    (cut,) = tokenizer.warnings(" ".join(["man"] * 9 + ["blue"] + ["shirt"] * 190))
     assert "more than 10 word pieces" in cut
     assert cut.endswith("man blue'")
-    (some,) = tokenizer.remarks("the 猫 man")
+    (some,) = tokenizer.warnings("the 猫 man")
     assert some == "some words are not in the vocabulary of the model: 猫"
-    (nothing,) = tokenizer.remarks("кот 😀")
+    (nothing,) = tokenizer.warnings("кот 😀")
     assert nothing == "no word of the sentence is in the vocabulary of the model: кот, 😀"
 
 
 def test_a_made_vocabulary_spells_any_word_and_keeps_the_commonest() -> None:
     small = Tokenizer(make_vocabulary(["blue blue red"], len(vocabulary_pieces(VOCABULARY)) - 12), 12)
-    assert small.remarks("zebra #5") == []
+    assert small.warnings("zebra #5") == []
     pieces = vocabulary_pieces(make_vocabulary(["blue blue red"], 5 + 2 * 36 + 29 + 1))
     assert "blue" in pieces
     assert "red" not in pieces
@@ -94,7 +94,7 @@ def test_a_hub_name_without_a_network_ends_in_one_sentence(monkeypatch: pytest.M
         raise OSError("no route")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
-    with pytest.raises(UserError, match=r"'google-bert/bert-base-uncased' is no vocab\.txt.*no route"):
+    with pytest.raises(UserError, match=r"'google-bert/bert-base-uncased' is neither a vocab\.txt.*no route"):
         read_vocabulary("google-bert/bert-base-uncased")
 
 
@@ -104,7 +104,7 @@ def test_training_takes_the_named_vocabulary_or_makes_one(tmp_path: Path) -> Non
     assert vocabulary_for(named, []) == VOCABULARY
     assert vocabulary_for(ModelConfig(text_pretrained=str(tmp_path)), []) == VOCABULARY
     assert vocabulary_for(ModelConfig(vocab_size=400), WORDS) == VOCABULARY
-    with pytest.raises(UserError, match=r"word pieces, and model\.vocab_size is 20"):
+    with pytest.raises(UserError, match=r"word pieces, and --model\.vocab-size is 20"):
         vocabulary_for(ModelConfig(vocabulary=str(tmp_path), vocab_size=20), [])
 
 

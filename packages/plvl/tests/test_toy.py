@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from plvl.config import DataConfig
-from plvl.data import load_mask, load_picture, open_split
+from plvl.data import load_image, load_mask, open_split
 from plvl.data.build import build
 from plvl.data.masks import box_of_mask
 from plvl.data.sources.refer import refer
-from plvl.directions import mirrored_expression
+from plvl.directions import mirrored_sentence
 from plvl.toy import WORDS, scene, write_refer
 from plvl.toy_grammar import Thing, parse, phrases, referent
 
@@ -92,7 +92,7 @@ def test_a_mirrored_sentence_means_the_same_object_of_the_mirrored_scene() -> No
     for things, sentences in SCENES:
         mirrored = [replace(thing, x=1 - thing.x) for thing in things]
         for index, text in ((i, text) for i, texts in enumerate(sentences) for text in texts):
-            swapped = mirrored_expression(text)
+            swapped = mirrored_sentence(text)
             assert swapped is not None
             assert _meant(swapped, mirrored) == {index}
 
@@ -133,7 +133,7 @@ def test_every_object_has_as_many_sentences_and_every_word_is_used() -> None:
     assert set(used) == set(WORDS)
     assert len(set(WORDS)) == len(WORDS)
     assert all(len(texts) == 2 for _, sentences in SCENES for texts in sentences)
-    assert all(4 <= len(things) <= 5 for things, _ in SCENES)
+    assert all(3 <= len(things) <= 4 for things, _ in SCENES)
     assert {word for phrase in phrases() for word in str(phrase).split()} <= set(WORDS)
 
 
@@ -143,14 +143,15 @@ def test_the_real_builder_reads_it(tmp_path: Path) -> None:
     counts = {split: entry["images"] for split, entry in manifest["splits"].items()}
     assert counts == {"train": 4, "val": 2, "test": 1}
     rows = open_split(DataConfig(root=str(tmp_path / "built")), "train")
-    by_picture = Counter((row["image_id"], tuple(row["box_xyxy"])) for row in rows)
-    assert set(by_picture.values()) == {2}
+    by_object = Counter((row["image_id"], tuple(row["box_xyxy"])) for row in rows)
+    assert set(by_object.values()) == {2}
     for row in rows:
-        picture, mask = load_picture(row).astype(int), load_mask(row)
-        assert picture.shape == (64, 64, 3)
+        image, mask = load_image(row).astype(int), load_mask(row)
+        assert image.shape == (64, 64, 3)
         assert mask is not None
-        np.testing.assert_allclose(box_of_mask(mask), row["box_xyxy"], atol=1.01)
-        inside, outside = picture[mask].mean(0), picture[~mask].mean(0)
+        # the tip of a triangle is thinner than a pixel and not in the mask
+        np.testing.assert_allclose(box_of_mask(mask), row["box_xyxy"], atol=1.5)
+        inside, outside = image[mask].mean(0), image[~mask].mean(0)
         assert np.abs(inside - outside).max() > 15
         assert row["image_id"].startswith("toy-")
 

@@ -20,7 +20,7 @@ from shapes import small, write_shapes
 
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.runs import write_json
+from papers_shared.files import write_json
 from plvl.config import Recipe
 from plvl.data import open_split
 from plvl.evaluate import evaluate
@@ -79,11 +79,11 @@ def test_run_folder_holds_log_models_and_bounded_checkpoints(blocks: Path, tmp_p
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-00000008", "step-00000012"]
 
     rows = open_split(small(blocks, run).data, "val")
-    for folder, figure in (("best", "joint"), ("best_box", "acc_at_05"), ("best_mask", "miou")):
-        best = max(validations, key=lambda r: r[figure])
+    for folder, metric in (("best", "joint"), ("best_box", "acc_at_05"), ("best_mask", "miou")):
+        best = max(validations, key=lambda r: r[metric])
         model = PLVL.from_pretrained(run / folder)
         origin = json.loads((run / folder / "training.json").read_text())
-        assert (origin["recipe"], origin["step"], origin["chosen_by"]) == ("toy", best["step"], figure)
+        assert (origin["recipe"], origin["step"], origin["chosen_by"]) == ("toy", best["step"], metric)
         scores = evaluate(model, rows)["paper"]
         assert scores["miou"] == pytest.approx(best["miou"], abs=0)
         assert scores["acc_at_05"] == best["acc_at_05"]
@@ -132,11 +132,11 @@ def test_two_processes_take_the_steps_of_one(blocks: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert [r["processes"] for r in records(tmp_path / "two", "start")] == [2]
-    ours, theirs = records(tmp_path / "one", "train"), records(tmp_path / "two", "train")
-    assert [r["loss"] for r in theirs] == pytest.approx([r["loss"] for r in ours], rel=1e-3)
+    alone, together = records(tmp_path / "one", "train"), records(tmp_path / "two", "train")
+    assert [r["loss"] for r in together] == pytest.approx([r["loss"] for r in alone], rel=1e-3)
     vals = [records(tmp_path / name, "val")[0] for name in ("one", "two")]
     assert vals[1]["miou"] == pytest.approx(vals[0]["miou"], abs=5e-3)
-    assert [r["expressions"] for r in vals] == [6, 6], "each expression counts once"
+    assert [r["expressions"] for r in vals] == [6, 6], "each sentence counts once"
 
 
 @pytest.mark.parametrize("form", ["sound", "official"])
@@ -160,7 +160,7 @@ def test_one_task_alone(blocks: Path, tmp_path: Path, switch: str, terms: set[st
 
 
 def test_validation_by_epoch(blocks: Path, tmp_path: Path) -> None:
-    recipe = small(blocks, tmp_path / "run", steps=0, epochs=2, schedule="epoch", warmup_steps=0)
+    recipe = small(blocks, tmp_path / "run", steps=0, epochs=2, decay_per="epoch", warmup_steps=0)
     run = train(replace(recipe, run=replace(recipe.run, eval_every=0)))
     assert [r["step"] for r in records(run, "val")] == [4, 7], "15 samples in batches of 4, two epochs"
     rates = [r["lr"] for r in records(run, "train")]
@@ -184,7 +184,7 @@ def test_data_without_masks_is_told_how_to_train(tmp_path: Path) -> None:
         text = "".join(json.dumps({k: v for k, v in line.items() if k != "mask"}) + "\n" for line in lines)
         (root / f"{split}.jsonl").write_text(text)
     recipe = small(root, tmp_path / "run", steps=2)
-    with pytest.raises(UserError, match=r"has a mask: .*--model\.no-res"):
+    with pytest.raises(UserError, match=r"has no mask: .*--model\.no-res"):
         train(recipe)
     recipe = replace(recipe, run=replace(recipe.run, output=str(tmp_path / "boxes")))
     assert records(train(replace(recipe, model=replace(recipe.model, res=False))), "val")[-1]["miou"] is None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from papers_shared.runs import forked_rng
+from papers_shared.seeding import forked_rng
 from plvl import transforms
 from plvl.config import DataConfig, ModelConfig
 from plvl.data.masks import decode_shape
@@ -25,16 +25,16 @@ SMALL = ModelConfig(image_size=64)
 
 
 def _wave(width: int, height: int, phase: float) -> Image.Image:
-    """The deterministic picture that the goldens were made from."""
+    """The deterministic image that the goldens were made from."""
     y, x, c = np.mgrid[0:height, 0:width, 0:3]
     wave = np.sin(0.031 * x * (c + 1) + 0.017 * y * (3 - c) + phase)
     return Image.fromarray(np.floor(127.5 + 127 * wave).astype(np.uint8))
 
 
 def _golden_sample(case: dict[str, Any]) -> Sample:
-    picture = case["picture"]
+    image = case["picture"]
     left, top, width, height, *polygons = case["entry"]["box_and_polygons"]
-    image = _wave(picture["width"], picture["height"], picture["phase"])
+    image = _wave(image["width"], image["height"], image["phase"])
     mask = decode_shape(polygons, image.height, image.width, "golden")
     assert mask is not None
     assert mask.sum() == case["result"]["polygon_pixels_in_the_original"]
@@ -61,10 +61,10 @@ def test_the_test_pipeline_gives_the_official_tensors(number: int) -> None:
     rows, columns = torch.nonzero(result["mask"][0], as_tuple=True)
     bounds = [columns.min(), rows.min(), columns.max(), rows.max()]
     assert [int(value) for value in bounds] == expected["mask_bounds_xyxy"]
-    assert result["expression"] == case["entry"]["text"].lower()
+    assert result["sentence"] == case["entry"]["text"].lower()
 
 
-def test_the_default_box_is_exact_and_the_picture_the_same() -> None:
+def test_the_default_box_is_exact_and_the_image_the_same() -> None:
     sample = _golden_sample(FACTS["samples"][1])
     result = transforms.test_transform(ModelConfig())(sample)
     official = transforms.test_transform(ModelConfig(), "official")(sample)
@@ -74,10 +74,8 @@ def test_the_default_box_is_exact_and_the_picture_the_same() -> None:
     x0, y0, x1, y1 = sample.box / [333, 500, 333, 500]
     expected = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
     np.testing.assert_allclose(result["box"], expected, atol=1e-7)
-    assert result["expression"] == sample.expression
-    prepared = transforms.prepare_image(np.asarray(sample.image), ModelConfig())
-    assert torch.equal(prepared[0], result["image"])
-    assert torch.equal(prepared, transforms.prepare_image(sample.image, ModelConfig()))
+    assert result["sentence"] == sample.sentence
+    assert torch.equal(transforms.prepare_image(sample.image, ModelConfig())[0], result["image"])
 
 
 @pytest.mark.parametrize("case", FACTS["augmentation"]["resize"])
@@ -106,11 +104,11 @@ def test_flip_as_the_authors_do(case: dict[str, Any]) -> None:
     flipped = transforms.RandomFlip("official", 1.0)(
         Sample(image, case["text_before"], np.array(case["box_before"]))
     )
-    assert flipped.expression == case["text_after"]
+    assert flipped.sentence == case["text_after"]
     np.testing.assert_array_equal(flipped.box, case["box_after"])
 
 
-def _scene(rng: np.random.Generator, expression: str = "red") -> Sample:
+def _scene(rng: np.random.Generator, sentence: str = "red") -> Sample:
     """Noise with one red rectangle, which box and mask surround."""
     width, height = (int(side) for side in rng.integers(60, 140, 2))
     pixels = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
@@ -120,11 +118,11 @@ def _scene(rng: np.random.Generator, expression: str = "red") -> Sample:
     mask = np.zeros((height, width), np.uint8)
     mask[y : y + h, x : x + w] = 1
     box = np.array([x, y, x + w, y + h], np.float64)
-    return Sample(Image.fromarray(pixels), expression, box, Image.fromarray(mask))
+    return Sample(Image.fromarray(pixels), sentence, box, Image.fromarray(mask))
 
 
 @pytest.mark.parametrize("form", ["default", "official"])
-def test_picture_box_and_mask_stay_together(form: Any) -> None:
+def test_image_box_and_mask_stay_together(form: Any) -> None:
     rng = np.random.default_rng(0)
     transform = transforms.train_transform(DataConfig(transform=form, crop=1.0), SMALL)
     emptied = 0
@@ -176,7 +174,7 @@ def test_default_crop_holds_the_whole_box_and_takes_every_place() -> None:
 
 
 def test_official_crop_can_lose_the_object_and_default_cannot() -> None:
-    """A small object in the lower left corner of a wide picture: the mixed-up axes accept windows without it."""
+    """A small object in the lower left corner of a wide image: the mixed-up axes accept windows without it."""
     sample = Sample(Image.new("RGB", (140, 80)), "dog", np.array([2.0, 70, 12, 78]))
     lost = {"official": 0, "default": 0}
     for form in lost:

@@ -1,1 +1,1 @@
-"""The thin floor under the three packages: losses, metrics, pictures, run folders, model folders."""
+"""The thin floor under the three packages: losses, metrics, images, run folders, model folders."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from papers_shared.errors import UserError
+from papers_shared.text import read_json
 
 T = TypeVar("T")
 
@@ -48,33 +48,13 @@ def dataclass_from_json(cls: type[T], obj: Any, where: str = "config") -> T:
     return cls(**values)
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        UserError: The file is missing or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except ValueError as problem:
-        raise UserError(f"{path} is not JSON ({problem})") from None
-
-
 def read_dataclass(cls: type[T], path: str | Path) -> T:
     """`dataclass_from_json` of a JSON file.
 
     Raises:
         UserError: There is no such file, it is not JSON, or it does not fit `cls`.
     """
-    try:
-        obj = json.loads(Path(path).read_text())
-    except OSError as problem:
-        raise UserError(f"{path} cannot be read: {problem.strerror}") from None
-    except ValueError as problem:
-        raise UserError(f"{path} is not JSON ({problem})") from None
-    return dataclass_from_json(cls, obj, str(path))
+    return dataclass_from_json(cls, read_json(path), str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,10 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. Equal messages and remedies are printed together: put what differs in `place`."""
+    """One thing found. Equal messages and remedies are printed together: put what differs in `source`."""
 
     severity: Severity
-    place: str
+    source: str
     """The file, folder or record it concerns."""
     message: str
     remedy: str = ""
@@ -29,9 +29,9 @@ class Report:
 
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, severity: Severity, place: object, message: str, remedy: str = "") -> None:
-        """Add one finding; `place` may be a path."""
-        self.findings.append(Finding(severity, str(place), message, remedy))
+    def add(self, severity: Severity, source: object, message: str, remedy: str = "") -> None:
+        """Add one finding; `source` may be a path."""
+        self.findings.append(Finding(severity, str(source), message, remedy))
 
     def extend(self, other: Report | Iterable[Finding]) -> None:
         """Add the findings of another report."""
@@ -50,12 +50,12 @@ class Report:
         """`{"errors": n, "warnings": n, "notes": n, "findings": [...]}` with every finding."""
         return {**self._counts(), "findings": [asdict(finding) for finding in self.findings]}
 
-    def print(self, file: TextIO | None = None, *, places: int = 5, groups: int = 20) -> None:
+    def print(self, file: TextIO | None = None, *, sources: int = 5, groups: int = 20) -> None:
         """Print the findings, the worst first, grouped by message.
 
         Args:
             file: Where to; stdout when None.
-            places: Places listed per message before the rest is only counted.
+            sources: Sources listed per message before the rest is only counted.
             groups: Messages listed per severity before the rest is only counted.
         """
         file = file or sys.stdout
@@ -63,13 +63,13 @@ class Report:
             grouped: dict[tuple[str, str], list[str]] = {}
             for finding in self.findings:
                 if finding.severity == severity:
-                    grouped.setdefault((finding.message, finding.remedy), []).append(finding.place)
+                    grouped.setdefault((finding.message, finding.remedy), []).append(finding.source)
             for (message, remedy), where in list(grouped.items())[:groups]:
                 times = f" ({len(where):,} times)" if len(where) > 1 else ""
                 print(f"{severity}: {message}{times}", file=file)
-                print("".join(f"    {place}\n" for place in where[:places]), end="", file=file)
-                if len(where) > places:
-                    print(f"    ... and {len(where) - places:,} more", file=file)
+                print("".join(f"    {source}\n" for source in where[:sources]), end="", file=file)
+                if len(where) > sources:
+                    print(f"    ... and {len(where) - sources:,} more", file=file)
                 if remedy:
                     print(f"    -> {remedy}", file=file)
             if len(grouped) > groups:
@@ -88,7 +88,7 @@ class Report:
         if self.errors:
             first = self.errors[0]
             more = f" and {len(self.errors) - 1:,} more errors" if len(self.errors) > 1 else ""
-            raise UserError(f"{first.place}: {first.message}{more}; `{command}` explains all of them")
+            raise UserError(f"{first.source}: {first.message}{more}; `{command}` explains all of them")
 
     def _counts(self) -> dict[str, int]:
         severities = [finding.severity for finding in self.findings]

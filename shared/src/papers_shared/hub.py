@@ -10,17 +10,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json, read_json
+from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.errors import UserError
+from papers_shared.files import save_tensors, write_json, writing_folder
+from papers_shared.text import read_json
+from papers_shared.types import Device
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["PretrainedFolder", "dataclass_from_json", "dataclass_to_json", "local_folder", "read_json"]
-
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+TRAINING = "training.json"
+"""Which recipe, step and score a model comes from; in the folders that a training writes."""
 
 Self = TypeVar("Self", bound="PretrainedFolder")
 
@@ -37,6 +40,8 @@ class PretrainedFolder:
     """
 
     EXTRA_FILES: ClassVar[tuple[str, ...]] = ()
+    RETIRED_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    """Options that folders of earlier versions have in their configuration and that no longer describe the network."""
     config: Any
     extra_files: Mapping[str, bytes] = MappingProxyType({})
 
@@ -50,13 +55,10 @@ class PretrainedFolder:
         Raises:
             UserError: The folder exists and holds anything but a model.
         """
-        from papers_shared.runs.atomic import write_json, writing_folder
-        from papers_shared.runs.tensors import save_tensors
-
         folder = Path(folder)
         if folder.is_dir():
             others = sorted(
-                {path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD, *self.EXTRA_FILES}
+                {path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD, *self._extra_names()}
             )
             if others:
                 raise UserError(
@@ -67,7 +69,7 @@ class PretrainedFolder:
             compiled = "_orig_mod."  # the prefix that `torch.compile` gives to the modules it wraps
             save_tensors({name.replace(compiled, ""): tensors[name] for name in tensors}, partial / WEIGHTS)
             write_json(partial / CONFIG, self._description())
-            (partial / CARD).write_text(self.model_card())
+            (partial / CARD).write_text(self.model_card(), encoding="utf-8")
             for name, content in self.extra_files.items():
                 (partial / name).write_bytes(content)
         return folder
@@ -87,14 +89,13 @@ class PretrainedFolder:
             revision: Branch, tag or commit of a Hub repository.
 
         Raises:
-            UserError: There is no such folder or repository, it holds another class, its configuration has
-            a key that
+            UserError: There is no such folder or repository, it holds another class, its configuration has a key that
                 is not known here, or its tensors are not exactly those of the network.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = local_folder(folder_or_repo, revision, cls.EXTRA_FILES)
+        folder = local_folder(folder_or_repo, revision, cls._extra_names())
         config = cls._read_config(folder)
         if not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} has no {WEIGHTS}: it is not a complete model folder")
@@ -106,7 +107,7 @@ class PretrainedFolder:
             ) from None
         model = cls.from_config(config)
         _load_exactly(model, tensors, folder / WEIGHTS)
-        extra = {name: folder / name for name in cls.EXTRA_FILES}
+        extra = {name: folder / name for name in cls._extra_names()}
         model.extra_files = {name: path.read_bytes() for name, path in extra.items() if path.is_file()}
         model.to(device)  # type: ignore[attr-defined]
         model.eval()  # type: ignore[attr-defined]
@@ -143,6 +144,10 @@ class PretrainedFolder:
             f'model = {name}.from_pretrained("PATH OR REPOSITORY")\n```\n'
         )
 
+    @classmethod
+    def _extra_names(cls) -> tuple[str, ...]:
+        return (TRAINING, *cls.EXTRA_FILES)
+
     def _description(self) -> dict[str, Any]:
         name = _class_name(type(self))
         versions = {}
@@ -173,7 +178,21 @@ class PretrainedFolder:
         if description["class"] != _class_name(cls):
             raise UserError(f"{folder} holds a {description['class']}, not a {_class_name(cls)}")
         config_class = typing.get_type_hints(cls.from_config)["config"]
-        return dataclass_from_json(config_class, description["config"], f"{path}: config")
+        config = description["config"]
+        if isinstance(config, dict):
+            config = {key: value for key, value in config.items() if key not in cls.RETIRED_OPTIONS}
+        return dataclass_from_json(config_class, config, f"{path}: config")
+
+
+def open_model(cls: type[Self], model: str | Path, device: Device = "auto") -> Self:
+    """A trained model from a folder or the Hub, in evaluation mode on `device`.
+
+    Raises:
+        UserError: No such model, or no such device.
+    """
+    from papers_shared.devices import select_device
+
+    return cls.from_pretrained(model, device=select_device(device))
 
 
 def _class_name(cls: type) -> str:
@@ -227,7 +246,7 @@ def local_folder(
     except (OSError, HFValidationError) as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise UserError(
-            f"{folder_or_repo} is not a folder here, and not to be had from the Hugging Face Hub ({reason})"
+            f"{folder_or_repo} is neither a local folder nor available on the Hugging Face Hub ({reason})"
         ) from problem
 
 

@@ -1,4 +1,4 @@
-"""Pictures named on a command line, and what their results are called."""
+"""Images named on a command line, and what their results are called."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from papers_shared.errors import UserError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """One output name per picture: its stem, with -2, -3, ... where an earlier one has it (case ignored)."""
+    """One output name per image: its stem, with -2, -3, ... where an earlier one has it (case ignored)."""
     names: list[str] = []
     taken: set[str] = set()
     for path in paths:
@@ -25,10 +25,10 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def match_pictures(inputs: Sequence[str]) -> list[Path]:
-    """Files that the inputs (pictures, folders, globs) stand for, without repeats, sorted within each input.
+def match_images(inputs: Sequence[str]) -> list[Path]:
+    """Files that the inputs (images, folders, globs) stand for, without repeats, sorted within each input.
 
-    A folder stands for the pictures directly in it, known by their suffix; files with other suffixes are
+    A folder stands for the images directly in it, known by their suffix; files with other suffixes are
     counted on stderr. Raises UserError for an input that stands for nothing.
     """
     found: dict[Path, None] = {}
@@ -36,20 +36,20 @@ def match_pictures(inputs: Sequence[str]) -> list[Path]:
         path = Path(text).expanduser()
         if path.is_dir():
             files = [entry for entry in path.iterdir() if entry.is_file()]
-            matched = [entry for entry in files if entry.suffix.lower() in PICTURE_SUFFIXES]
+            matched = [entry for entry in files if entry.suffix.lower() in IMAGE_SUFFIXES]
             if others := len(files) - len(matched):
-                print(f"{path}: {others} files without a picture's suffix are left out", file=sys.stderr)
+                print(f"{path}: {others} files without an image's suffix are left out", file=sys.stderr)
             if not matched:
                 raise UserError(
-                    f"{path}: no picture directly in this folder; for deeper ones give '{path}/**/*.png'"
+                    f"{path}: no image directly in this folder; for deeper ones give '{path}/**/*.png'"
                 )
         elif path.is_file():
             matched = [path]
         else:
             matched = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
             if not matched:
-                raise UserError(f"{text}: no such picture or folder, and no file matches it as a glob")
+                raise UserError(f"{text}: no such image or folder, and no file matches it as a glob")
         found.update(dict.fromkeys(sorted(matched)))
     if not found:
-        raise UserError("no pictures given: name a picture, a folder or a glob")
+        raise UserError("no images given: name an image, a folder or a glob")
     return list(found)

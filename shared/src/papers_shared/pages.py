@@ -53,13 +53,13 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{text(title)}</h2>{''.join(parts)}</section>"
 
 
-def figures(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Large numbers in a row: (label, value, remark)."""
-    return f'<dl class="figures">{"".join(_figure(*entry) for entry in entries)}</dl>'
+def numbers(entries: Iterable[tuple[str, str, str]]) -> str:
+    """Large numbers in a row: (label, value, note)."""
+    return f'<dl class="numbers">{"".join(_number(*entry) for entry in entries)}</dl>'
 
 
-def pictures(titled: Sequence[tuple[str, Image.Image]], about: str, *, lossy: bool = False) -> str:
-    """Pictures of one size in a row, each with its title; `about` completes what a screen reader says.
+def images(titled: Sequence[tuple[str, Image.Image]], about: str, *, lossy: bool = False) -> str:
+    """Images of one size in a row, each with its title; `about` completes what a screen reader says.
 
     Args:
         lossy: JPEG in place of PNG: photographs then take a tenth of the bytes.
@@ -82,7 +82,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: Collecti
     """Cells are HTML; the first of each row is its heading.
 
     Args:
-        words: Numbers of the columns, beside the first, that hold words: on the left; figures stand on the right.
+        words: Numbers of the columns, beside the first, that hold words: on the left; numbers stand on the right.
     """
     side = [' class="words"' if number in words else "" for number in range(len(head))]
     top = "".join(f'<th scope="col"{own}>{cell}</th>' for cell, own in zip(head, side, strict=True))
@@ -103,22 +103,22 @@ def chart(curves: Sequence[Curve], *, top: float | None = None, percent: bool = 
     y_step, x_step = _round_step(top / 4), _round_step(last / 4)
     top = math.ceil(top / y_step - 1e-9) * y_step
 
-    def place(x: float, y: float) -> str:
+    def position(x: float, y: float) -> str:
         across = left + x / last * (width - left - pad)
         return f"{across:.1f},{pad + (1 - min(y, top) / top) * (height - bottom - pad):.1f}"
 
     parts = []
     for index in range(round(top / y_step) + 1):
         value = index * y_step
-        x, y = place(0, value).split(",")
+        x, y = position(0, value).split(",")
         label = f"{100 * value:.0f} %" if percent else f"{value:g}"
         parts.append(f'<line class="grid" x1="{x}" x2="{width - pad}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 6}" y="{y}" dy="4" text-anchor="end">{label}</text>')
     for index in range(int(last / x_step + 1e-9) + 1):
-        x = place(index * x_step, 0).split(",")[0]
+        x = position(index * x_step, 0).split(",")[0]
         parts.append(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{index * x_step:g}</text>')
     for curve in curves:
-        points = " ".join(place(x, y) for x, y in curve.points)
+        points = " ".join(position(x, y) for x, y in curve.points)
         parts.append(f'<polyline class="{curve.style}" points="{points}"/>')
         if curve.style == "a" and len(curve.points) <= 12:
             for point in points.split():
@@ -144,8 +144,8 @@ def _round_step(value: float) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= value * (1 - 1e-9))
 
 
-def _figure(label: str, value: str, remark: str) -> str:
-    return f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd><dd class='remark'>{text(remark)}</dd></div>"
+def _number(label: str, value: str, note: str) -> str:
+    return f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd><dd class='note'>{text(note)}</dd></div>"
 
 
 def chips(entries: Sequence[tuple[str, RGB]]) -> str:
@@ -162,14 +162,14 @@ def keys(curves: Sequence[Curve]) -> str:
 
 
 def png(image: Image.Image) -> str:
-    """A picture as the address of itself."""
+    """An image as the address of itself."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def jpeg(image: Image.Image) -> str:
-    """A picture as the address of itself, lossy."""
+    """An image as the address of itself, lossy."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

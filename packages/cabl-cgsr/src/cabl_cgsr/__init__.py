@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cabl_cgsr import convert, predict
-    from cabl_cgsr.modeling.classifier import Classifier
+    from cabl_cgsr.inference import Localization
     from cabl_cgsr.modeling.localizer import Localizer, LocalizerOutput
 
-__all__ = ["Classifier", "Localizer", "LocalizerOutput", "convert", "predict"]
+__all__ = ["Localization", "Localizer", "LocalizerOutput", "convert", "predict"]
 
 _HOMES = {
-    "Classifier": "cabl_cgsr.modeling.classifier",
+    "Localization": "cabl_cgsr.inference",
     "Localizer": "cabl_cgsr.modeling.localizer",
     "LocalizerOutput": "cabl_cgsr.modeling.localizer",
 }
@@ -35,6 +35,7 @@ _MODULES = (
     "figures",
     "predict",
     "prompts",
+    "recipes",
     "robustness",
     "train",
     "transforms",
@@ -46,7 +47,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:
         return import_module(f"cabl_cgsr.{name}")
-    raise AttributeError(f"module 'cabl_cgsr' has no attribute '{name}'")
+    raise AttributeError(f"module 'cabl_cgsr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

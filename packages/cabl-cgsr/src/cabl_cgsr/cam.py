@@ -7,16 +7,12 @@ treated by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cabl_cgsr.config import CamConfig
-
-if TYPE_CHECKING:
-    from cabl_cgsr.modeling.localizer import Localizer
 
 FLAT = 1e-5
 """A map whose values differ by less has no structure but rounding; min-max scaling doesn't amplify it."""
@@ -73,11 +69,11 @@ def activation_map(conv_map: Tensor, trans_map: Tensor, attention: Tensor, confi
 
 
 def aggregate(maps: Sequence[Tensor], size: tuple[int, int], kind: str = "mean") -> Tensor:
-    """Maps of one picture at several sizes -> one at the size of the picture, unscaled.
+    """Maps of one image at several sizes -> one at the size of the image, unscaled.
 
     Args:
         maps: Each (..., h, w) with its own grid, mirrored ones mirrored back.
-        size: Height and width of the picture in pixels; resizing is bilinear with half-pixel centres.
+        size: Height and width of the image in pixels; resizing is bilinear with half-pixel centres.
         kind: mean or max over the maps.
 
     Returns:
@@ -123,34 +119,3 @@ def image_score(
     if kind == "logits":
         return probability(logits_conv + logits_trans, activation)
     return (probability(logits_conv, activation) + probability(logits_trans, activation)) / 2
-
-
-class ScaleMaps(NamedTuple):
-    """One entry for each size, and for each mirrored size after it."""
-
-    maps: list[Tensor]
-    """Each (B, h, w), mirrored back, unscaled: what `aggregate` takes."""
-    scores: Tensor
-    """(B, entries) in [0, 1]; the image score is the mean over the entries."""
-    names: list[str]
-    """`512x512`, `512x512 mirrored`, ..."""
-
-
-def run_scales(localizer: Localizer, images: Sequence[Tensor], config: CamConfig | None = None) -> ScaleMaps:
-    """Maps and scores of pictures at several sizes.
-
-    Args:
-        images: For each size a batch (B, 3, s, s) of the same pictures, normalised; oblong ones work too.
-        config: How maps and scores are made; None: the localizer's own. `sizes` is the caller's business.
-    """
-    config = localizer.config.cam if config is None else config
-    maps, scores, names = [], [], []
-    for batch in images:
-        for mirrored in (False, True) if config.mirror else (False,):
-            view = localizer.forward_maps(batch.flip(-1) if mirrored else batch)
-            cam = activation_map(view.conv_map, view.trans_map, view.attention, config)[:, -1]
-            maps.append(cam.flip(-1) if mirrored else cam)
-            activation = localizer.config.activation
-            scores.append(image_score(view.logits_conv, view.logits_trans, activation, config.score))
-            names.append(f"{batch.shape[-2]}x{batch.shape[-1]}{' mirrored' if mirrored else ''}")
-    return ScaleMaps(maps, torch.stack(scores, dim=1), names)

@@ -9,16 +9,16 @@ from functools import partial
 
 from papers_shared.cli import choose_recipe, parse, run_verbs
 
-ABOUT = "CABL and CGSR: is this picture manipulated, and where; learned from image labels alone."
+ABOUT = "CABL and CGSR: is this image manipulated, and where; learned from image labels alone."
 USAGE = {
     "train": "train a recipe:            cabl-cgsr train casia2 --data.root CASIA2",
     "evaluate": "I-AUC and P-F1 of models:  cabl-cgsr evaluate runs/casia2/best --data.root CASIA1",
     "robustness": "P-F1 under JPEG and blur:  cabl-cgsr robustness MODEL --data.root CASIA1",
-    "predict": "judge pictures:            cabl-cgsr predict MODEL photo.jpg --output out",
+    "predict": "judge images:              cabl-cgsr predict MODEL photo.jpg",
     "data": "check, toy:                cabl-cgsr data check CASIA2",
     "convert": "import checkpoints:        cabl-cgsr convert Conformer_small_patch16.pth MODEL",
     "export": "write ONNX, torch.export:  cabl-cgsr export MODEL --output model.onnx",
-    "figures": "draw the paper's panel:    cabl-cgsr figures MODEL --images a.jpg --output figures",
+    "figures": "draw the paper's panel:    cabl-cgsr figures MODEL --images a.jpg",
     "demo": "see all of it in minutes:  cabl-cgsr demo",
 }
 
@@ -39,7 +39,8 @@ def _verb(verb: str, arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from cabl_cgsr.config import RECIPES, Recipe
+    from cabl_cgsr.config import Recipe
+    from cabl_cgsr.recipes import RECIPES
 
     recipe = choose_recipe("cabl-cgsr", RECIPES, Recipe, arguments)
     if recipe is None:
@@ -70,7 +71,7 @@ def _data(arguments: list[str]) -> int:
         print(f"usage: cabl-cgsr data {{{','.join(actions)}}} ...  (`cabl-cgsr data check --help`)")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     action, rest = arguments[0], arguments[1:]
-    from cabl_cgsr.options_data import DataCheckOptions, DataToyOptions
+    from cabl_cgsr.options import DataCheckOptions, DataToyOptions
 
     kind = DataCheckOptions if action == "check" else DataToyOptions
     options = parse(kind, rest, f"cabl-cgsr data {action}")

@@ -1,18 +1,22 @@
-"""Configuration: frozen dataclasses, and one function per recipe.
+"""Configuration as frozen dataclasses.
 
-Everything that the paper leaves open is a named field here, with its default. A recipe is a row of a table in
-the paper; its docstring names the table, the row, the published figure and the command that trains it, and
-every value can be changed on the command line (`--optim.lr 1e-4`).
-This module imports no heavy library: `cabl-cgsr train --help` stays fast.
+What the paper leaves open is a named field here, with its default. Importing this is light: `--help` stays fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from papers_shared.errors import UserError
+from papers_shared.training import config as training
 
 NUM_BLOCKS = 12
+SMALLEST_SIZE = 16
+"""Pixels of a side: one patch."""
+
+PromptVariant = Literal["null", "point", "box", "box_point"]
+"""Table VI. null: the coarse mask stands; point: the positive one; box; box_point: box and both points."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class CablConfig:
     blocks: int = 12
     """The first n blocks get it. Table IV: 4, 8, 12."""
     structure: Literal["i", "i_edges", "ii", "iii"] = "iii"
-    """With g = gate(S(X)). iii: X + g * X (Eq. 1); i: g * X; i_edges: g alone; ii: X + g. The figure that
+    """With g = gate(S(X)). iii: X + g * X (Eq. 1); i: g * X; i_edges: g alone; ii: X + g. The drawing that
     shows the structures of Table III is lost: i and ii are this project's reading of it, not the paper's
     word."""
     gate: Literal["raw", "sigmoid", "tanh", "max"] = "sigmoid"
@@ -56,7 +60,7 @@ class CablConfig:
     channels: Literal["depthwise", "summed"] = "depthwise"
     """depthwise: an edge map for each channel; summed: one edge map of the sum of the channels."""
     padding: Literal["replicate", "zeros", "reflect"] = "replicate"
-    """zeros draws a frame of false edges."""
+    """zeros draws false edges around the image."""
     magnitude: Literal["l2", "l1"] = "l2"
     """l2: sqrt(gx^2 + gy^2 + eps); l1: |gx| + |gy|."""
     eps: float = 1e-12
@@ -65,7 +69,7 @@ class CablConfig:
 
 @dataclass(frozen=True)
 class CamConfig:
-    """From the network's maps to one map and one score for each picture (Section II-C, Eq. 2)."""
+    """From the network's maps to one map and one score for each image (Section II-C, Eq. 2)."""
 
     source: Literal["union", "conv", "trans"] = "union"
     """Which class activation map is coupled with the attention; conv is TransCAM's."""
@@ -75,11 +79,11 @@ class CamConfig:
     """matrix: A @ map, TransCAM's rule; transposed: A^T @ map; class_row: the class token's row of A times
     the map, element by element, nearest to the letter of Eq. (2)."""
     sizes: tuple[int, ...] = (256, 512, 768)
-    """Squares, in pixels, to which a picture is resized (Section III-A)."""
+    """Squares, in pixels, to which an image is resized (Section III-A)."""
     mirror: bool = True
     """Each size also mirrored left to right."""
     aggregation: Literal["mean", "max"] = "mean"
-    """Over all sizes and mirrors, at the size of the picture."""
+    """Over all sizes and mirrors, at the size of the image."""
     scaling: Literal["clip_minmax", "clip_max", "minmax"] = "clip_minmax"
     """Of the aggregated map to [0, 1]. clip: negative values to 0 first, without which one deep basin lifts
     all the rest; minmax: (x - min) / (max - min); max: x / max."""
@@ -92,8 +96,7 @@ class CamConfig:
 class PromptConfig:
     """Coarse mask and prompts of the CAM-guided SAM refinement (Section II-C)."""
 
-    variant: Literal["null", "point", "box", "box_point"] = "box_point"
-    """Table VI. null: the coarse mask stands; point: the positive one; box; box_point: box and both."""
+    variant: PromptVariant = "box_point"
     threshold: float | Literal["otsu"] = 0.5
     """The coarse mask is where the scaled map exceeds this."""
     connectivity: Literal[8, 4] = 8
@@ -118,10 +121,10 @@ class ModelConfig:
     """Outputs of each head; the last one stands for "manipulated"."""
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     """sigmoid: each logit by itself; softmax: over the logits, which then must be two."""
-    loss: Literal["sum_of_losses", "summed_logits"] = "sum_of_losses"
-    """Eq. (3), one loss for each branch; or one loss on the sum of both branches' logits, as in TransCAM."""
     drop_path_rate: float = 0.1
     """Stochastic depth of the last transformer block; rises linearly from 0."""
+    grad_checkpointing: bool = False
+    """Compute the edge maps again in the backward pass: a fifth less memory in training, for some more time."""
     cabl: CablConfig = field(default_factory=CablConfig)
     cam: CamConfig = field(default_factory=CamConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
@@ -133,7 +136,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where pictures lie and how a training sample is cut from one."""
+    """Where images lie and how a training sample is cut from one."""
 
     root: str = ""
     """The data folder."""
@@ -152,7 +155,7 @@ class DataConfig:
     """The released layout of a data set; wscl, imdlbenco: a JSON list, see `list`; folders: authentic/,
     manipulated/ and, for evaluation, masks/; auto: recognised from the folders."""
     list: str = ""
-    """The JSON list of the layouts wscl and imdlbenco, or a text file with one picture's name a line that picks
+    """The JSON list of the layouts wscl and imdlbenco, or a text file with one image's name a line that picks
     from the set; relative to `root` or absolute."""
     subset: Literal["auto", "train", "val", "all"] = "auto"
     """Of a WSCL list, whose `val` is the test set; auto: train for training, val for everything else."""
@@ -161,9 +164,9 @@ class DataConfig:
     val_share: float = 0.1
     """Share of the training set that is held out for validation, by image label alone."""
     split_seed: int = 0
-    """Decides which pictures are held out."""
+    """Decides which images are held out."""
     long_side: tuple[int, int] = (320, 640)
-    """A training picture is resized, aspect ratio kept, to a long side drawn uniformly from this range."""
+    """A training image is resized, aspect ratio kept, to a long side drawn uniformly from this range."""
     crop_size: int = 512
     """Side of the random crop; what is smaller is padded with zeros after the normalisation."""
     flip: float = 0.5
@@ -175,65 +178,24 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """AdamW, the schedule of its rate, and how a global batch is computed."""
+class LossConfig:
+    """The training loss."""
 
-    batch_size: int = 8
-    """Global batch: samples per optimizer step over all processes and accumulation steps."""
-    accumulation: int = 1
-    """Micro-batches per optimizer step."""
-    lr: float = 5e-5
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 5e-4
-    decay_norms: bool = True
-    """Apply weight decay to norms and biases too."""
-    schedule: Literal["constant", "poly", "cosine"] = "constant"
-    """The paper names no schedule and TransCAM has none."""
-    power: float = 1.0
-    """Exponent of the poly schedule."""
-    min_lr: float = 0.0
-    warmup_steps: int = 0
-    warmup_ratio: float = 1e-6
-    """Share of the rate at step 0 of the linear warm-up."""
-    steps: int = 0
-    """Optimizer steps; with `epochs` > 0 derived from the data."""
-    epochs: int = 30
-    warmup_epochs: int = 0
-    clip_grad: float = 0.0
-    """Largest gradient norm; 0: no clipping."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights, which then is what is evaluated and exported; 0: none."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    compile: bool = False
-    channels_last: bool = True
-    sync_bn: bool = False
-    """Batch norm over all processes (GPU only)."""
-    norm_eval: bool = False
-    """Keep batch norm on its running statistics while training."""
+    kind: Literal["sum_of_losses", "summed_logits"] = "sum_of_losses"
+    """Eq. (3), one loss for each branch; or one loss on the sum of both branches' logits, as in TransCAM."""
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """The run folder, its cadences, and who is told."""
+class OptimConfig(training.OptimConfig):
+    """The paper's values (Section III-A)."""
 
-    output: str = ""
-    """Run folder; empty: runs/RECIPE."""
-    seed: int = 0
-    resume: bool = True
-    """Continue from the newest complete checkpoint of the run folder, if there is one."""
-    eval_every: int = 1_400
-    """An epoch of CASIAv2, about."""
-    checkpoint_every: int = 700
-    keep: int = 2
-    """Newest checkpoints kept."""
-    timeout: int = 1800
-    """Seconds after which a process gives up on others that do not answer."""
-    log_every: int = 50
-    trackers: tuple[str, ...] = ()
-    """Accelerate trackers by name: tensorboard, wandb, trackio, ..."""
-    deterministic: bool = False
-    """Deterministic algorithms on the GPU where torch has them (slower); what it lacks is warned of."""
+    batch_size: int = 8
+    lr: float = 5e-5
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "poly", "cosine"] = "constant"
+    """The paper names no schedule and TransCAM has none."""
+    epochs: int = 30
+    channels_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -242,125 +204,60 @@ class Recipe:
 
     name: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+    run: training.RunConfig = field(default_factory=lambda: training.RunConfig(checkpoint_every=700))
 
 
-def casia2() -> Recipe:
-    """The model of the paper, trained on CASIAv2's image labels. Table I, row "Ours".
+def one_scale(config: ModelConfig) -> ModelConfig:
+    """The middle one of the sizes, unmirrored: one forward pass in place of six."""
+    sizes = sorted(config.cam.sizes)
+    return replace(config, cam=replace(config.cam, sizes=(sizes[len(sizes) // 2],), mirror=False))
 
-    Published, I-AUC / P-F1 with CGSR: CASIAv1 0.816/0.300, Columbia 0.963/0.382, COVERAGE 0.658/0.190, IMD2020
-    0.783/0.368, average 0.805/0.310. The same weights are the last rows of Tables II to VI; CGSR needs no
-    training, and `cabl-cgsr evaluate --prompts null point box box_point` gives all of Table VI.
-    Section III-A: Conformer-S from ImageNet, 30 epochs, batch 8, AdamW, rate 5e-5, weight decay 5e-4, random
-    scaling. Where the text is silent TransCAM's recipe stands: long side 320 to 640, crop 512, colour jitter,
-    flip, no schedule.
 
-        accelerate launch -m cabl_cgsr train casia2 --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
+def check_config(config: ModelConfig) -> None:
+    """Refuse what no network can be built from.
+
+    Raises:
+        UserError: It names the option and what it may be.
     """
-    return Recipe(name="casia2")
+    if config.backbone not in BACKBONES:
+        raise UserError(f"--model.backbone is {config.backbone!r}: choose one of {', '.join(BACKBONES)}")
+    if config.num_logits < 1:
+        raise UserError(
+            f"--model.num-logits is {config.num_logits}: choose 1, or 2 for authentic and manipulated"
+        )
+    if config.activation == "softmax" and config.num_logits < 2:
+        raise UserError("--model.activation is 'softmax': that needs --model.num-logits 2")
+    if not 0 <= config.cabl.blocks <= NUM_BLOCKS:
+        raise UserError(f"--model.cabl.blocks is {config.cabl.blocks}: choose 0 to {NUM_BLOCKS}")
+    if not 0 <= config.drop_path_rate < 1:
+        raise UserError(f"--model.drop-path-rate is {config.drop_path_rate}: choose a number in [0, 1)")
+    if not config.cam.sizes or min(config.cam.sizes) < SMALLEST_SIZE:
+        raise UserError(
+            f"--model.cam.sizes is {list(config.cam.sizes)}: name one or more sizes of {SMALLEST_SIZE} pixels or more"
+        )
 
 
-def ablation_baseline() -> Recipe:
-    """Table II, rows without CABL: the dual-branch network alone.
+def check_data(config: DataConfig) -> None:
+    """Refuse what no training sample can be cut with.
 
-    Published, average of COVERAGE and IMD2020: I-AUC 0.708, P-F1 0.248 without and 0.264 with CGSR.
-
-        accelerate launch -m cabl_cgsr train ablation_baseline --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
+    Raises:
+        UserError: It names the option and what it may be.
     """
-    return _ablation("ablation_baseline", operator="none")
-
-
-def ablation_structure_i() -> Recipe:
-    """Table III, structure i, read as the product without residual. Published: I-AUC 0.696, P-F1 0.194.
-
-    The figure that shows the structures is lost; `--model.cabl.structure i_edges` is the other reading. Average
-    of COVERAGE and IMD2020, without CGSR.
-
-        accelerate launch -m cabl_cgsr train ablation_structure_i --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
-    """
-    return _ablation("ablation_structure_i", structure="i")
-
-
-def ablation_structure_ii() -> Recipe:
-    """Table III, structure ii, read as the sum without product. Published: I-AUC 0.695, P-F1 0.244.
-
-    The figure that shows the structures is lost. Average of COVERAGE and IMD2020, without CGSR.
-
-        accelerate launch -m cabl_cgsr train ablation_structure_ii --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
-    """
-    return _ablation("ablation_structure_ii", structure="ii")
-
-
-def ablation_blocks_4() -> Recipe:
-    """Table IV, CABL in blocks 1-4. Published: I-AUC 0.675, P-F1 0.200 (COVERAGE and IMD2020, without CGSR).
-
-    accelerate launch -m cabl_cgsr train ablation_blocks_4 --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
-    """
-    return _ablation("ablation_blocks_4", blocks=4)
-
-
-def ablation_blocks_8() -> Recipe:
-    """Table IV, CABL in blocks 1-8. Published: I-AUC 0.718, P-F1 0.241 (COVERAGE and IMD2020, without CGSR).
-
-    accelerate launch -m cabl_cgsr train ablation_blocks_8 --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
-    """
-    return _ablation("ablation_blocks_8", blocks=8)
-
-
-def ablation_prewitt() -> Recipe:
-    """Table V, Prewitt's operator. Published, average of four sets without CGSR: I-AUC 0.803, P-F1 0.251.
-
-    accelerate launch -m cabl_cgsr train ablation_prewitt --data.root CASIA2 --model.pretrained IMAGENET_FOLDER
-    """
-    return _ablation("ablation_prewitt", operator="prewitt")
-
-
-def toy() -> Recipe:
-    """A small network on the embedded splices and copy-moves: a minute and a half on two CPU cores. No table.
-
-    Its map is the convolution branch's alone, without attention: a network that starts from nothing and trains for
-    a minute has no attention worth following.
-
-        cabl-cgsr demo, or: cabl-cgsr train toy --data.root TOY_FOLDER
-    """
-    return Recipe(
-        name="toy",
-        model=ModelConfig(
-            backbone="test_conformer",
-            drop_path_rate=0.0,
-            cam=CamConfig(source="conv", attention="none", sizes=(96, 112, 128)),
-        ),
-        data=DataConfig(long_side=(128, 128), crop_size=96, jitter=(0.0, 0.0, 0.0, 0.0), workers=0),
-        optim=OptimConfig(
-            batch_size=8,
-            lr=2e-3,
-            weight_decay=1e-2,
-            schedule="cosine",
-            steps=600,
-            epochs=0,
-            warmup_steps=20,
-            clip_grad=1.0,
-        ),
-        run=RunConfig(eval_every=100, checkpoint_every=50, log_every=10),
-    )
-
-
-def _ablation(name: str, **cabl: Any) -> Recipe:
-    return Recipe(name=name, model=ModelConfig(cabl=CablConfig(**cabl)))
-
-
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        casia2,
-        ablation_baseline,
-        ablation_structure_i,
-        ablation_structure_ii,
-        ablation_blocks_4,
-        ablation_blocks_8,
-        ablation_prewitt,
-        toy,
-    )
-}
+    low, high = config.long_side
+    if not 0 < low <= high and (low, high) != (0, 0):
+        raise UserError(
+            f"--data.long-side is {low} {high}: give the smaller size first, or 0 0 to keep the size"
+        )
+    if config.crop_size < SMALLEST_SIZE:
+        raise UserError(f"--data.crop-size is {config.crop_size}: give {SMALLEST_SIZE} or more")
+    if config.workers < 0:
+        raise UserError(f"--data.workers is {config.workers}: give 0 or more")
+    if not 0 <= config.flip <= 1:
+        raise UserError(f"--data.flip is {config.flip}: give a probability")
+    if not (all(0 <= strength <= 1 for strength in config.jitter) and config.jitter[3] <= 0.5):
+        raise UserError(
+            f"--data.jitter is {list(config.jitter)}: give numbers in [0, 1], the last one at most 0.5"
+        )

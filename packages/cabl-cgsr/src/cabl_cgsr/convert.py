@@ -1,7 +1,7 @@
-"""Other people's checkpoints in: Conformer-S (ImageNet) and TransCAM, as folders of ours.
+"""Converts official checkpoints, Conformer-S (ImageNet) and TransCAM, to model folders.
 
-Strict: a name that has no place here, a name of ours that stays without a value and a tensor of another shape
-are each an error; only heads that do not fit start fresh, and the report lists them. A pickle is read with
+Strict: unknown, missing and misshapen entries are errors; only heads that do not fit start fresh, and the report lists
+them. The official names are the network's own, so there is no table of names. A pickle is read with
 `weights_only=True` and a short list of harmless types.
 """
 
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from cabl_cgsr.config import BACKBONES, CablConfig, ModelConfig
 from cabl_cgsr.modeling.localizer import Localizer
-from papers_shared.checkpoints import load_official
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
-from papers_shared.runs import forked_rng
+from papers_shared.foreign import load_official
+from papers_shared.seeding import forked_rng
 
 HEADS = (
     "conv_cls_head.weight",
@@ -30,12 +30,12 @@ HEADS = (
 
 
 class Converted(NamedTuple):
-    """A checkpoint under our names."""
+    """A checkpoint under the names of `Localizer`."""
 
     config: ModelConfig
     tensors: dict[str, Tensor]
     fresh: list[str]
-    """Names of ours that the checkpoint has no value for: they start fresh."""
+    """Names that the checkpoint has no value for: they start fresh."""
 
 
 def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = None) -> Report:
@@ -65,7 +65,7 @@ def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = No
     localizer.load_state_dict(converted.tensors, strict=not converted.fresh)
     localizer.save_pretrained(output)
     report = Report()
-    report.add("note", source, f"{len(official):,} entries read, {len(converted.tensors):,} of ours placed")
+    report.add("note", source, f"{len(official):,} entries read, {len(converted.tensors):,} taken")
     for name in converted.fresh:
         report.add("note", name, "starts fresh", "train it before the logits and maps are used")
     parameters, config = sum(parameter.numel() for parameter in localizer.parameters()), converted.config
@@ -79,10 +79,10 @@ def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = No
 
 
 def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None = None) -> Converted:
-    """Entries of Conformer-S or TransCAM under our names: all but the heads' lie in `backbone.`.
+    """Entries of Conformer-S or TransCAM under the names of `Localizer`: all but the heads' lie in `backbone.`.
 
     Raises:
-        UserError: Names without a place here, names of ours without a value, tensors of another shape; the
+        UserError: Unknown names, missing names, tensors of another shape; the
             lists name them as the checkpoint does.
     """
     num_logits, kept = _heads(official)
@@ -102,8 +102,8 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
             tensors[name] = torch.zeros((), dtype=torch.long)
     needed = [name for name in expected if kept or name not in HEADS]
     problems = {
-        "names without a place here": [name for name in tensors if name not in expected],
-        "names of ours without a value": [name for name in needed if name not in tensors],
+        "unknown names": [name for name in tensors if name not in expected],
+        "missing names": [name for name in needed if name not in tensors],
         "tensors of another shape": [
             f"{name} {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
             for name in needed

@@ -1,7 +1,7 @@
-"""All of the package in minutes: spliced pictures, training on their labels, evaluation, and a page that shows them.
+"""All of the package in minutes: spliced images, training on their labels, evaluation, and a page that shows them.
 
-The pictures are written in CASIA's own layout and read by the real readers; training is the recipe `toy` and never
-opens a mask; masks serve the test figures alone. GrabCut refines.
+The images are written in CASIA's own layout and read by the real readers; training is the recipe `toy` and never
+opens a mask; masks serve the test metrics alone. GrabCut refines.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from cabl_cgsr.config import DataConfig, Recipe, toy
-from cabl_cgsr.data import load_mask, load_picture, open_set, open_split
-from cabl_cgsr.drawing import draw_mask, draw_prompts, heat_over
-from cabl_cgsr.evaluate import evaluate_set, protocol_name
+from cabl_cgsr.config import DataConfig, PromptVariant, Recipe
+from cabl_cgsr.data import load_image, load_mask, open_set, training_split
+from cabl_cgsr.drawing import draw_map_over, draw_mask, draw_prompts
+from cabl_cgsr.evaluate import evaluate
+from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.options import DemoOptions, Variant
-from cabl_cgsr.predict import predict
-from cabl_cgsr.scores import COARSE, definitions, number, set_scores
+from cabl_cgsr.recipes import toy
+from cabl_cgsr.scores import COARSE, definitions, number
 from cabl_cgsr.toy import PHOTOGRAPHS, write_casia
 from cabl_cgsr.train import train
 from papers_shared import pages
 from papers_shared.errors import UserError
+from papers_shared.files import write_text
 from papers_shared.pages import Curve, chart, keys
 from papers_shared.sam import GrabCut
+
+if TYPE_CHECKING:
+    from cabl_cgsr.options import DemoOptions
 
 CHANCE = 0.5
 MARGIN = 0.2
@@ -37,12 +41,12 @@ SHOWN = 6
 
 
 def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]:
-    """Make the pictures, train, evaluate and write `output`/index.html.
+    """Make the images, train, evaluate and write `output`/index.html.
 
-    The pictures and the run lie in `output` under names that hold seed and steps: a demo that was interrupted
+    The images and the run lie in `output` under names that hold seed and steps: a demo that was interrupted
     goes on where its newest checkpoint is.
 
-    Returns: `page` (Path), `run` (Path), `seconds` of training, and of the test set `scores` (`SetScores`) and
+    Returns: `page` (Path), `run` (Path), `seconds` of training, and of the test set `scores` (see `evaluate`) and
         `everything`, the P-F1 of marking every pixel.
     """
     output = Path(output)
@@ -55,8 +59,8 @@ def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]
     localizer = Localizer.from_pretrained(run / "best")
     test = DataConfig(root=str(Path(recipe.data.root).parent / "CASIA1"), layout="casia1", workers=0)
     rows, refiner = open_set(test, masks=True), GrabCut()
-    variants: tuple[Variant, ...] = ("point", "box", "box_point")
-    scores = set_scores(evaluate_set(localizer, rows, refiner=refiner, variants=variants, progress=True))
+    variants: tuple[PromptVariant, ...] = ("point", "box", "box_point")
+    scores = evaluate(localizer, rows, refiner=refiner, variants=variants, progress=True)
     result: dict[str, Any] = {
         "run": run,
         "seconds": seconds,
@@ -64,12 +68,12 @@ def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]
         "everything": everything_baseline(rows),
         "page": output / "index.html",
     }
-    result["page"].write_text(_page(localizer, recipe, test, rows, result), encoding="utf-8")
+    write_text(result["page"], _page(localizer, recipe, test, rows, result))
     return result
 
 
 def everything_baseline(rows: Any) -> float:
-    """P-F1 of calling every pixel of every picture manipulated: what a map must beat to know a place."""
+    """P-F1 of calling every pixel of every image manipulated: what a map must beat to say where."""
     f1 = []
     for row in rows:
         if row["label"]:
@@ -84,61 +88,61 @@ def _recipe(output: Path, steps: int, seed: int) -> Recipe:
         optim = replace(recipe.optim, steps=steps, warmup_steps=min(recipe.optim.warmup_steps, steps // 5))
         recipe = replace(recipe, optim=optim)
     steps = recipe.optim.steps
-    data = replace(recipe.data, root=str(output / f"pictures-seed{seed}" / "CASIA2"), layout="casia2")
-    cadences = replace(
+    data = replace(recipe.data, root=str(output / f"images-seed{seed}" / "CASIA2"), layout="casia2")
+    intervals = replace(
         recipe.run,
         seed=seed,
         output=str(output / f"run-seed{seed}-steps{steps}"),
         eval_every=max(1, steps // 5),
     )
-    return replace(recipe, data=data, run=cadences)
+    return replace(recipe, data=data, run=intervals)
 
 
 def _page(localizer: Localizer, recipe: Recipe, test: DataConfig, rows: Any, result: dict[str, Any]) -> str:
     run, scores = result["run"], result["scores"]
-    figures, intervals = scores.figures, scores.intervals
+    metrics, intervals = scores["metrics"], scores["intervals_95"]
     parameters = sum(parameter.numel() for parameter in localizer.parameters())
-    splits = {split: len(open_split(recipe.data, split)) for split in ("train", "val")}
+    splits = {split: len(training_split(recipe.data, split)) for split in ("train", "val")}
     lead = (
         f"A small dual-branch network ({parameters / 1e6:.2f} M weights) learned from the labels of "
-        f"{splits['train']} pictures, authentic or manipulated, without ever seeing a mask, and now also says where. "
-        "Everything here was made on this machine by cabl-cgsr demo; the figures say that the parts work "
+        f"{splits['train']} images, authentic or manipulated, without ever seeing a mask, and now also says where. "
+        "Everything here was made on this machine by cabl-cgsr demo; the metrics say that the parts work "
         "together, not how well the method does on CASIA."
     )
     low, high = intervals["i_auc"] or (None, None)
     body = [
-        pages.figures(
+        pages.numbers(
             [
                 (
                     "Test I-AUC",
-                    number(figures["i_auc"]),
+                    number(metrics["i_auc"]),
                     f"chance 0.5; 95 % {number(low)} to {number(high)}",
                 ),
                 (
                     "P-F1, coarse mask",
-                    number(figures[f"p_f1.{COARSE}"]),
+                    number(metrics[f"p_f1.{COARSE}"]),
                     f"everything marked: {number(result['everything'])}",
                 ),
-                ("P-F1, CGSR with GrabCut", number(figures["p_f1.box_point"]), "box and both points"),
+                ("P-F1, CGSR with GrabCut", number(metrics["p_f1.box_point"]), "box and both points"),
                 (
                     "Training",
                     f"{recipe.optim.steps} steps",
-                    f"of {recipe.optim.batch_size} pictures; {result['seconds']:.0f} s since it was last started",
+                    f"of {recipe.optim.batch_size} images; {result['seconds']:.0f} s since it was last started",
                 ),
             ]
         ),
-        pages.section("Pictures it never saw", *_gallery(localizer, rows)),
+        pages.section("Images it never saw", *_gallery(localizer, rows)),
         pages.section("Training", _charts(run, recipe)),
-        pages.section("What refines, and with which prompts", _prompt_table(figures, intervals)),
+        pages.section("What refines, and with which prompts", _prompt_table(metrics, intervals)),
         pages.section("Go on", pages.commands(_commands(run, test))),
     ]
     licences = "; ".join(
         f"{photo.file} ({photo.licence})" for split in PHOTOGRAPHS.values() for photo in split
     )
     note = (
-        f"Test set: {scores.pictures} pictures, {scores.manipulated} of them manipulated, made from other photographs "
-        f"than the {splits['train']} for training and the {splits['val']} for choosing the best weights. "
-        f"{protocol_name(localizer)}. "
+        f"Test set: {scores['images']} images, {scores['manipulated']} of them manipulated, made from other "
+        f"photographs than the {splits['train']} for training and the {splits['val']} for choosing the best weights. "
+        f"{scores['protocol']}. "
         + ". ".join(f"{name}: {meaning}" for name, meaning in definitions("paper").items())
         + f". Refiner: grabcut. Seed {recipe.run.seed}. Run folder: {run}. Photographs, all from scikit-image's "
         f"wheel: {licences}."
@@ -147,25 +151,25 @@ def _page(localizer: Localizer, recipe: Recipe, test: DataConfig, rows: Any, res
 
 
 def _gallery(localizer: Localizer, rows: Any) -> list[str]:
-    """Manipulated pictures at even distances, and one authentic one."""
+    """Manipulated images at even distances, and one authentic one."""
     manipulated = [index for index, label in enumerate(rows["label"]) if label]
     shown = [*manipulated[:: -(-len(manipulated) // (SHOWN - 1))], list(rows["label"]).index(0)]
     refiner, articles = GrabCut(), []
     for index in shown:
         row = rows[index]
-        image, truth = Image.fromarray(load_picture(row)), load_mask(row)
+        image, truth = Image.fromarray(load_image(row)), load_mask(row)
         found = predict(localizer, image, refiner=refiner)
         last = "refined mask" if found.refiner else f"not refined: {found.not_refined}"
         titled = [
-            ("picture", image),
+            ("image", image),
             ("truth", draw_mask(image, truth)),
-            (f"activation map, {localizer.config.cam.source}", heat_over(image, found.cam)),
+            (f"activation map, {localizer.config.cam.source}", draw_map_over(image, found.cam)),
             ("coarse mask and prompts", draw_prompts(draw_mask(image, found.coarse_mask), found.prompts)),
             (last, draw_mask(image, found.mask) if found.manipulated else image),
         ]
         label = "manipulated" if row["label"] else "authentic"
         caption = f"{pages.text(row['name'])} <span>{label}; judged {found.verdict}, {found.score:.2f}</span>"
-        articles.append(f"<article><h3>{caption}</h3>{pages.pictures(titled, row['name'])}</article>")
+        articles.append(f"<article><h3>{caption}</h3>{pages.images(titled, row['name'])}</article>")
     return articles
 
 
@@ -182,12 +186,12 @@ def _charts(run: Path, recipe: Recipe) -> str:
     ]
     return (
         f'<div class="charts"><figure>{chart(loss)}<figcaption>Loss by step, smoothed{keys(loss)}</figcaption>'
-        f"</figure><figure>{chart(area, top=1.0)}<figcaption>I-AUC of held-out pictures{keys(area)}"
+        f"</figure><figure>{chart(area, top=1.0)}<figcaption>I-AUC of held-out images{keys(area)}"
         "</figcaption></figure></div>"
     )
 
 
-def _prompt_table(figures: dict[str, float | None], intervals: dict[str, Any]) -> str:
+def _prompt_table(metrics: dict[str, float | None], intervals: dict[str, Any]) -> str:
     titles = {
         COARSE: "none: the coarse mask",
         "point": "point: the highest",
@@ -197,15 +201,15 @@ def _prompt_table(figures: dict[str, float | None], intervals: dict[str, Any]) -
     rows = []
     for output, title in titles.items():
         low, high = intervals[f"p_f1.{output}"] or (None, None)
-        rows.append([title, number(figures[f"p_f1.{output}"]), f"{number(low)} to {number(high)}"])
+        rows.append([title, number(metrics[f"p_f1.{output}"]), f"{number(low)} to {number(high)}"])
     return pages.table(["prompt for GrabCut", "P-F1", "95 % interval"], rows)
 
 
 def _commands(run: Path, test: DataConfig) -> list[tuple[str, str]]:
     return [
         (
-            "Judge a picture with this model:",
-            f"cabl-cgsr predict {run / 'best'} PICTURE --output predictions",
+            "Judge an image with this model:",
+            f"cabl-cgsr predict {run / 'best'} IMAGE",
         ),
         (
             "Score it again under every published protocol:",
@@ -228,15 +232,15 @@ def run(options: DemoOptions) -> int:
     if options.steps < 0:
         raise UserError(f"--steps {options.steps}: give a positive number, or 0 for the recipe's")
     result = demo(options.output, steps=options.steps, seed=options.seed)
-    figures = result["scores"].figures
-    print(f"test I-AUC {number(figures['i_auc'])} (chance {CHANCE}, needed {CHANCE + MARGIN})")
+    metrics = result["scores"]["metrics"]
+    print(f"test I-AUC {number(metrics['i_auc'])} (chance {CHANCE}, needed {CHANCE + MARGIN})")
     print(
-        f"P-F1 of the coarse mask {number(figures[f'p_f1.{COARSE}'])}, refined by grabcut "
-        f"{number(figures['p_f1.box_point'])}, everything marked {number(result['everything'])}"
+        f"P-F1 of the coarse mask {number(metrics[f'p_f1.{COARSE}'])}, refined by grabcut "
+        f"{number(metrics['p_f1.box_point'])}, everything marked {number(result['everything'])}"
     )
     print(f"trained, {result['seconds']:.0f} s since it was last started; model: {result['run'] / 'best'}")
     print(f"page: {result['page'].resolve()}")
-    if figures["i_auc"] < CHANCE + MARGIN:
+    if metrics["i_auc"] < CHANCE + MARGIN:
         print(f"failed: the test I-AUC must beat chance by {MARGIN}")
         return 1
     return 0

@@ -1,30 +1,27 @@
-"""Models and test sets in, the paper's figures out: I-AUC and P-F1 under every published protocol.
+"""Models and test sets in, the paper's metrics out: I-AUC and P-F1 under every published protocol.
 
-Each picture counts once on any number of processes, and batches are the same on any, so the digits do not
-depend on it. What the network and the refiner say is kept on disk: another metric, threshold or prompt costs no
-second forward pass.
+Each image counts once on any number of processes, and batches are the same on any, so the digits do not depend on it.
+What the network and the refiner say is kept on disk: another metric, threshold or prompt costs no second forward pass.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from cabl_cgsr.config import DataConfig, PromptConfig
+from cabl_cgsr.config import DataConfig, ModelConfig, PromptConfig, PromptVariant
 from cabl_cgsr.data import load_levels, open_set, quick_check
-from cabl_cgsr.inference import localize
+from cabl_cgsr.inference import describe_protocol, localize
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.options import EvaluateOptions, Variant
-from cabl_cgsr.overrides import with_changes
-from cabl_cgsr.pictures import Change, predict_rows, score_rows
-from cabl_cgsr.predictions import PredictionCache, cache_folder
+from cabl_cgsr.prediction_cache import PredictionCache
 from cabl_cgsr.refinement import SetRefiner
 from cabl_cgsr.scores import (
     COARSE,
@@ -38,17 +35,67 @@ from cabl_cgsr.scores import (
     spread_table,
     table,
 )
+from cabl_cgsr.set_inference import Degradation, predict_rows, score_rows
+from papers_shared.cache import TensorCache
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.errors import UserError
+from papers_shared.files import cache_folder, write_json
 from papers_shared.metrics import ForensicsMetrics, roc_auc
-from papers_shared.runs import make_accelerator, write_json
-from papers_shared.sam import EmbeddingCache, PromptedSegmenter, make_refiner
+from papers_shared.results import evaluation_file
+from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.training.distributed import make_accelerator
+
+if TYPE_CHECKING:
+    from cabl_cgsr.options import EvaluateOptions, RobustnessOptions
+
+REFINED = "manipulated images, whatever their score"
+"""What is refined in an evaluation: no pixel metric knows authentic images."""
+UNTOLD = frozenset(
+    {
+        "models",
+        "data",
+        "sets",
+        "batch_size",
+        "cache",
+        "output",
+        "root",
+        "layout",
+        "workers",
+        "val_share",
+        "split_seed",
+    }
+    | {"long_side", "crop_size", "flip", "jitter"}
+)
+"""Options that do not change an evaluation, or that the names of models and sets stand for."""
+LONGEST_NAME = 120
+"""Characters of a file's name after the model's, from which on a digest shortens it."""
 
 
-def evaluate_labels(
+def evaluate(
+    localizer: Localizer, rows: Any, *, protocol: str = "paper", draws: int = 1000, **options: Any
+) -> dict[str, Any]:
+    """The metrics of a set; the same on every process.
+
+    Args:
+        rows: Of `cabl_cgsr.data.open_set` with masks.
+        protocol: paper, or all: every published definition.
+        draws: Bootstrap draws for the 95 % intervals; 0: none.
+        options: Those of `collect_rows`.
+
+    Returns:
+        `set`, `images`, `manipulated`, `metrics` (fractions by name, such as `i_auc` and `p_f1.coarse`),
+        `intervals_95` and `protocol`, the sentence that predictions have too.
+    """
+    found = set_scores(collect_rows(localizer, rows, **options), protocol, draws)
+    accelerator = options.get("accelerator") or make_accelerator()
+    sentence = describe_protocol(options.get("config") or localizer.config, accelerator.mixed_precision)
+    return {**found.to_json(), "protocol": sentence}
+
+
+def image_metrics(
     localizer: Localizer, rows: Any, *, workers: int = 0, accelerator: Accelerator | None = None
 ) -> dict[str, Any]:
-    """I-AUC and accuracy on rows without masks, as training's validation uses them; fractions."""
+    """I-AUC and accuracy on rows without masks, fractions: what the validation of a training needs."""
     accelerator = accelerator or make_accelerator()
     found = score_rows(localizer, rows, accelerator=accelerator, workers=workers)
     merged = {name: pair for part in gather_object([found]) for name, pair in part.items()}
@@ -56,51 +103,54 @@ def evaluate_labels(
     return {
         "i_auc": roc_auc(pairs[:, 1], pairs[:, 0]),
         "accuracy": float(((pairs[:, 1] > 0.5) == (pairs[:, 0] == 1)).mean()),
-        "pictures": len(pairs),
-        "protocol": protocol_name(localizer),
+        "images": len(pairs),
+        "protocol": describe_protocol(localizer.config, accelerator.mixed_precision),
     }
 
 
-def evaluate_set(
+def collect_rows(
     localizer: Localizer,
     rows: Any,
     *,
     refiner: PromptedSegmenter | None = None,
-    variants: Sequence[Variant] = (),
+    variants: Sequence[PromptVariant] = (),
+    config: ModelConfig | None = None,
     cache: PredictionCache | None = None,
     accelerator: Accelerator | None = None,
     batch_size: int = 1,
     workers: int = 0,
-    change: Change | None = None,
+    degradation: Degradation | None = None,
     progress: bool = False,
 ) -> SetRows:
-    """The localizer over the rows of `cabl_cgsr.data.open_set` with masks; the same on every process.
+    """What the metrics of a set are made of, for each of its images; the same on every process.
 
-    Manipulated pictures are refined whatever the score says; authentic ones never, as no pixel figure knows
-    them.
+    Manipulated images are refined whatever the score says; authentic ones never, as no pixel metric knows them.
 
     Args:
+        rows: Of `cabl_cgsr.data.open_set` with masks.
         variants: Prompt variants to refine with, beside the coarse mask; needs a refiner.
-        change: What is done to each picture first.
+        config: The model's configuration with other options of `cam` and `prompts`; None: the model's own.
+        degradation: What is done to each image first.
     """
     accelerator, cache = accelerator or make_accelerator(), cache or PredictionCache(None)
-    config = localizer.config
+    config = config or localizer.config
     asked: dict[str, PromptConfig] = {
         variant: replace(config.prompts, variant=variant)
         for variant in variants
         if variant != "null" and refiner is not None
     }
     masked = "mask" in rows.column_names and any(mask is not None for mask in rows["mask"])
-    refine = SetRefiner(refiner, asked, cache, change) if refiner is not None and masked else None
+    refine = SetRefiner(refiner, asked, cache, degradation) if refiner is not None and masked else None
     result = SetRows(rows[0]["dataset"], masked, {name: ForensicsMetrics() for name in (COARSE, *asked)})
     predicted = predict_rows(
         localizer,
         rows,
+        config,
         cache=cache,
         accelerator=accelerator,
         batch_size=batch_size,
         workers=workers,
-        change=change,
+        degradation=degradation,
         progress=progress,
     )
     while some := [(row, localize(maps, config)) for row, maps in islice(predicted, batch_size)]:
@@ -110,7 +160,7 @@ def evaluate_set(
             result.map_maxima[row["name"]] = float(coarse.raw_map.max())
             soft = coarse.cam if config.prompts.threshold == 0.5 else coarse.mask
             answers = {COARSE: soft, **dict.fromkeys(asked, coarse.mask), **masks}
-            for name, metrics in result.metrics.items():
+            for name, metrics in result.outputs.items():
                 metrics.update(
                     row["name"],
                     label=int(row["label"]),
@@ -120,20 +170,9 @@ def evaluate_set(
                 )
     for part in gather_object([result]):
         result.map_maxima.update(part.map_maxima)
-        for name, metrics in result.metrics.items():
-            metrics.merge(part.metrics[name])
+        for name, metrics in result.outputs.items():
+            metrics.merge(part.outputs[name])
     return result
-
-
-def protocol_name(localizer: Localizer) -> str:
-    """How a picture becomes a score and a map, as printed beside the figures."""
-    cam, prompts = localizer.config.cam, localizer.config.prompts
-    sizes = ", ".join(f"{side}x{side}" for side in cam.sizes)
-    return (
-        f"pictures resized to {sizes}{', each mirrored too' if cam.mirror else ''}; maps at original resolution, "
-        f"{cam.aggregation} over all, {cam.scaling}; coarse mask: map > {prompts.threshold}; "
-        f"{prompts.connectivity}-connectivity; manipulated pictures are refined whatever their score"
-    )
 
 
 def open_sets(data: DataConfig, more: Sequence[str] = ()) -> dict[str, Any]:
@@ -170,39 +209,13 @@ def open_refiner(
     """The prompted segmenter that a command line names, its embeddings kept on disk; None for `none`."""
     if source == "none":
         return None
-    embeddings = EmbeddingCache(cache_folder(cache) / "embeddings")
+    embeddings = TensorCache(cache_folder("cabl-cgsr", cache) / "embeddings")
     precision = "no" if precision == "no" else "bf16"
     return make_refiner(source, device=str(device), precision=precision, cache=embeddings)
 
 
-def evaluate_model(
-    localizer: Localizer,
-    sets: dict[str, Any],
-    options: EvaluateOptions,
-    refiner: PromptedSegmenter | None,
-    accelerator: Accelerator,
-) -> list[SetScores]:
-    """The figures of each set and, of more than one, of their average."""
-    variants = options.prompts or (localizer.config.prompts.variant,)
-    scores = []
-    for name, rows in sets.items():
-        result = evaluate_set(
-            localizer,
-            rows,
-            refiner=refiner,
-            variants=variants,
-            cache=PredictionCache(options.cache),
-            accelerator=accelerator,
-            batch_size=options.batch_size,
-            workers=options.data.workers,
-            progress=True,
-        )
-        scores.append(set_scores(replace(result, name=name), options.protocol, options.draws))
-    return scores if len(scores) == 1 else [*scores, average(scores)]
-
-
 def run(options: EvaluateOptions) -> int:
-    """The verb `cabl-cgsr evaluate`: print the tables and write the JSON."""
+    """`cabl-cgsr evaluate`: print the tables and write the JSON."""
     if not options.models:
         raise UserError("no model given: name one or more model folders")
     accelerator = make_accelerator(options.precision)
@@ -211,16 +224,32 @@ def run(options: EvaluateOptions) -> int:
     refiner = open_refiner(options.refiner, accelerator.device, options.cache, options.precision)
     explained, models = definitions(options.protocol), []
     for model in options.models:
-        localizer = Localizer.from_pretrained(model).to(accelerator.device)
-        localizer.config = with_changes(localizer.config, options.change)
-        scores = evaluate_model(localizer, sets, options, refiner, accelerator)
-        models.append((model, protocol_name(localizer), scores))
+        localizer = Localizer.from_pretrained(model, device=accelerator.device)
+        config = options.config_for(localizer.config)
+        scores = []
+        for name, rows in sets.items():
+            found = collect_rows(
+                localizer,
+                rows,
+                refiner=refiner,
+                variants=options.prompts or (config.prompts.variant,),
+                config=config,
+                cache=PredictionCache(options.cache),
+                accelerator=accelerator,
+                batch_size=options.batch_size,
+                workers=options.data.workers,
+                progress=True,
+            )
+            scores.append(set_scores(replace(found, name=name), options.protocol, options.draws))
+        scores = scores if len(scores) == 1 else [*scores, average(scores)]
+        models.append((model, describe_protocol(config, options.precision), scores))
         if accelerator.is_main_process:
             print(f"{model}\n{_tables(scores, options.protocol, explained)}\n")
     if not accelerator.is_main_process:
         return 0
     result: dict[str, Any] = {
         "refiner": "none" if refiner is None else refiner.name,
+        "refined": REFINED,
         "definitions": explained,
         "models": [
             {"model": model, "protocol": protocol, "sets": [one.to_json() for one in scores]}
@@ -229,12 +258,11 @@ def run(options: EvaluateOptions) -> int:
     }
     if len(models) > 1:
         spread = over_models([scores for _, _, scores in models])
-        result["mean_and_deviation"] = [{"set": name, "figures": figures} for name, figures in spread]
+        result["mean_and_deviation"] = [{"set": name, "metrics": metrics} for name, metrics in spread]
         print(f"mean ± sample standard deviation over {len(models)} models\n{spread_table(spread)}\n")
-    output = _output_file(options)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = evaluation_file(options.models[0], options.output, *describe_options(options, list(sets)))
     write_json(output, result)
-    print(f"protocol: {models[0][1]}\nrefiner: {result['refiner']}")
+    print(f"protocol: {models[0][1]}\nrefiner: {result['refiner']}, for {REFINED}")
     if options.protocol == "paper":
         print("\n".join(f"{name}: {meaning}" for name, meaning in explained.items()))
     print(f"written: {output}")
@@ -242,13 +270,22 @@ def run(options: EvaluateOptions) -> int:
 
 
 def _tables(scores: Sequence[SetScores], protocol: str, explained: dict[str, str]) -> str:
-    columns = [name for name in scores[0].figures if name.partition(".")[0] in ("i_auc", "p_f1")]
+    columns = [name for name in scores[0].metrics if name.partition(".")[0] in ("i_auc", "p_f1")]
     text = table(scores, columns)
     return text if protocol == "paper" else f"{text}\n\n{protocol_table(scores, explained)}"
 
 
-def _output_file(options: EvaluateOptions) -> Path:
-    model = Path(options.models[0])
-    if options.output:
-        return Path(options.output)
-    return model.parent / "evaluation.json" if model.is_dir() else Path("evaluation.json")
+def describe_options(options: EvaluateOptions | RobustnessOptions, sets: Sequence[str]) -> list[str]:
+    """What tells an evaluation from others of its first model: further models, sets, and what is not the default."""
+    others = ["-".join(["with", *Path(model).parts[-2:]]) for model in options.models[1:]]
+    told = []
+    for section, default in ((options, type(options)(models=())), (options.data, DataConfig())):
+        for name, value in vars(section).items():
+            if name not in UNTOLD and value != getattr(default, name):
+                values = value if isinstance(value, tuple) else (value,)
+                told.append("-".join([name, *(Path(str(one)).name for one in values)]))
+    about = [*others, *sets, *told]
+    if len("-".join(about)) <= LONGEST_NAME:
+        return about
+    digest = hashlib.blake2b(repr(about).encode(), digest_size=6).hexdigest()
+    return ["-".join(about)[:LONGEST_NAME], digest]

@@ -1,4 +1,4 @@
-"""The evidence sheet of one picture: one HTML file that shows what was found, how, and by what."""
+"""The evidence sheet of one image: one HTML file that shows what was found, how, and by what."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ from pathlib import Path
 
 from PIL import Image
 
-from cabl_cgsr.drawing import BOX, POINTS, draw_mask, draw_prompts, heat_over, shrink
-from cabl_cgsr.predict import Localization
+from cabl_cgsr.drawing import BOX, POINTS, draw_map_over, draw_mask, draw_prompts
+from cabl_cgsr.inference import Localization
 from cabl_cgsr.prompts import POSITIVE
 from papers_shared import pages
+from papers_shared.drawing import shrink
 
 SIDE = 960
-"""Longest side of the pictures of a sheet in pixels."""
+"""Longest side of the images of a sheet in pixels."""
 
 
 def sheet(found: Localization, *, file: str = "", model: str = "") -> str:
     """The sheet as HTML that needs nothing else.
 
     Args:
-        file: The picture's name, for the headline.
+        file: The image's name, for the headline.
         model: What judged it.
     """
-    name = Path(file).name or "the picture"
+    name = Path(file).name or "the image"
     share = 100 * float(found.mask.mean())
     shown = found.manipulated or found.refined_mask is not None
     body = [
-        pages.figures(
+        pages.numbers(
             [
                 ("Verdict", found.verdict, f"score > {found.threshold:g} means manipulated"),
                 ("Score", f"{found.score:.3f}", "mean of both branches over all scales"),
-                ("Marked area", f"{share:.1f} %" if shown else "-", "of the picture, in the final mask"),
+                ("Marked area", f"{share:.1f} %" if shown else "-", "of the image, in the final mask"),
                 ("Mask made by", found.refiner or "the map alone", found.not_refined or "CGSR refinement"),
             ]
         ),
-        pages.section("Before and after", _pictures(found, name)),
+        pages.section("Before and after", _images(found, name)),
         pages.section("What the segmenter was asked", _prompts(found)),
         pages.section("Score at each scale", _scales(found)),
     ]
     note = (
-        f"Picture: {file or name}, {found.image.width} x {found.image.height} pixels. Model: {model or 'not named'}. "
-        f"Refiner: {found.refiner or 'none, ' + found.not_refined}. The map says what drove the classifier, which "
-        "learned from image labels alone; it is a lead for a person to follow, not a proof."
+        f"Image: {file or name}, {found.image.width} x {found.image.height} pixels. Model: {model or 'not named'}. "
+        f"Protocol: {found.protocol}. Refiner: {found.refiner or 'none, ' + found.not_refined}. The map shows what "
+        "drove the classifier, which learned from image labels alone; it is a lead to follow, not a proof."
     )
     return pages.page(f"{name}: judged {found.verdict}", _lead(found), body, note)
 
@@ -50,17 +51,17 @@ def _lead(found: Localization) -> str:
     if not found.manipulated:
         return (
             f"The score of {found.score:.3f} does not exceed {found.threshold:g}. The map below is shown for "
-            "completeness: its highest places mean little in a picture judged authentic."
+            "completeness: its highest values mean little in an image judged authentic."
         )
     end = f"refined by {found.refiner}" if found.refiner else f"not refined: {found.not_refined}"
     return f"The score of {found.score:.3f} exceeds {found.threshold:g}. The marked area is {end}."
 
 
-def _pictures(found: Localization, name: str) -> str:
+def _images(found: Localization, name: str) -> str:
     after = f"final mask, by {found.refiner}" if found.refiner else "final mask: the coarse one"
     first: list[tuple[str, Image.Image]] = [
-        ("picture", found.image),
-        ("activation map, scaled to its own range", heat_over(found.image, found.cam)),
+        ("image", found.image),
+        ("activation map, scaled to its own range", draw_map_over(found.image, found.cam)),
     ]
     second = [
         (
@@ -69,8 +70,11 @@ def _pictures(found: Localization, name: str) -> str:
         ),
         (after, draw_mask(found.image, found.mask)),
     ]
-    rows = ([(title, shrink(image, SIDE)) for title, image in row] for row in (first, second))
-    return "".join(pages.pictures(row, name, lossy=True) for row in rows)
+    rows = (
+        [(title, shrink(image, SIDE, Image.Resampling.LANCZOS)) for title, image in row]
+        for row in (first, second)
+    )
+    return "".join(pages.images(row, name, lossy=True) for row in rows)
 
 
 def _prompts(found: Localization) -> str:

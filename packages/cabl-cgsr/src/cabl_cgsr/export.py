@@ -1,6 +1,6 @@
 """Write classifier and activation map as one file: `torch.export` (.pt2) or ONNX, checked against eager.
 
-The exported graph takes normalised pictures (B, 3, S, S) of one fixed size and gives `logits_conv` and
+The exported network takes normalised images (B, 3, S, S) of one fixed size and gives `logits_conv` and
 `logits_trans` (B, num_logits) and `cam` (B, S / 16, S / 16), the unscaled map of Eq. (2) at that size. Resizing,
 mirroring, the mean over sizes and the refinement stay with the caller; the model's `config.json` is stored inside
 the file for that: in `extra_files` of a .pt2, in the metadata of an ONNX model.
@@ -12,17 +12,19 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.options import ExportOptions
-from cabl_cgsr.predict import open_localizer
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.graphs import Exported, graph_kind, write_checked
+from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.hub import open_model
+
+if TYPE_CHECKING:
+    from cabl_cgsr.options import ExportOptions
 
 OUTPUTS = ("logits_conv", "logits_trans", "cam")
 
@@ -47,11 +49,9 @@ def export(
         UserError: unknown suffix, a size that is no multiple of 16, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = graph_kind(output, format)
+    kind = export_format(output, format)
     if size < 32 or size % 16 or batch < 1:
-        raise UserError(
-            f"--size {size}, --batch {batch}: a multiple of 16 from 32 on, and 1 or more pictures"
-        )
+        raise UserError(f"--size {size}, --batch {batch}: a multiple of 16 from 32 on, and 1 or more images")
     model = _Plain(copy.deepcopy(localizer).cpu().to(memory_format=torch.contiguous_format)).eval()
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -80,7 +80,7 @@ class _Plain(nn.Module):
 def run(options: ExportOptions) -> int:
     """`cabl-cgsr export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
     report = export(
-        open_localizer(options.model, "cpu"),
+        open_model(Localizer, options.model, "cpu"),
         options.output,
         format=options.format,
         size=options.size,

@@ -1,22 +1,28 @@
-"""The paper's qualitative panel (Fig. 4) from trained models and pictures of one's own."""
+"""The paper's qualitative panel (Fig. 4) from trained models and images of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from cabl_cgsr.data import load_mask
-from cabl_cgsr.drawing import cam_picture, draw_mask
+from cabl_cgsr.drawing import draw_map, draw_mask
+from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.options import FiguresOptions
-from cabl_cgsr.predict import open_localizer, predict
+from papers_shared.devices import device_of
+from papers_shared.drawing import side_by_side
 from papers_shared.errors import UserError
-from papers_shared.images import load_image, side_by_side
-from papers_shared.inputs import match_pictures
+from papers_shared.hub import open_model
+from papers_shared.images import load_image
+from papers_shared.inputs import match_images
 from papers_shared.sam import PromptedSegmenter, make_refiner
+
+if TYPE_CHECKING:
+    from cabl_cgsr.options import FiguresOptions
 
 
 def qualitative(
@@ -27,29 +33,29 @@ def qualitative(
     refiner: PromptedSegmenter | None = None,
     width: int = 240,
 ) -> Image.Image:
-    """One row per picture: the picture, the truth where there is one, and of each model the map, the coarse mask
-    and, with a refiner, the refined mask; pictures are refined whatever their score.
+    """One row per image: the image, the truth where there is one, and of each model the map, the coarse mask
+    and, with a refiner, the refined mask; images are refined whatever their score.
 
     Args:
         localizers: title -> model.
-        masks: Truth of each picture, None where there is none.
-        width: Of one picture in the panel, in pixels.
+        masks: Truth of each image, None where there is none.
+        width: Of one image in the panel, in pixels.
     """
     rows = []
     for path, mask in zip(images, masks, strict=True):
         image = load_image(path)
-        columns = [("picture", image)]
+        columns = [("image", image)]
         if mask is not None:
             columns.append(("truth", draw_mask(image, _truth(path, mask))))
         elif any(masks):
             columns.append(("no truth given", Image.new("RGB", image.size, (128, 128, 128))))
         for title, localizer in localizers.items():
             found = predict(localizer, image, refiner=refiner, always_refine=True)
-            columns.append((f"{title}: {found.score:.2f}", cam_picture(found.cam)))
+            columns.append((f"{title}: {found.score:.2f}", draw_map(found.cam)))
             columns.append(("coarse mask", draw_mask(image, found.coarse_mask)))
             if refiner is not None:
                 columns.append((refiner.name, draw_mask(image, found.mask)))
-        rows.append(side_by_side([(title, _fit(picture, width)) for title, picture in columns]))
+        rows.append(side_by_side([(title, _fit(image, width)) for title, image in columns]))
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:
@@ -79,19 +85,19 @@ def run(options: FiguresOptions) -> int:
     """`cabl-cgsr figures`: writes qualitative.png."""
     if not options.models:
         raise UserError("no model given: name one or more model folders")
-    images = match_pictures(options.images)
+    images = match_images(options.images)
     truth = {}
-    for path in match_pictures(options.masks) if options.masks else ():
+    for path in match_images(options.masks) if options.masks else ():
         truth[path.stem.removesuffix("_gt")] = path
     masks = [truth.get(path.stem) for path in images]
     if truth and not any(masks):
-        raise UserError(f"no mask has the name of a picture, such as {images[0].stem} or {images[0].stem}_gt")
-    localizers = {_title(model): open_localizer(model, options.device) for model in options.models}
+        raise UserError(f"no mask has the name of an image, such as {images[0].stem} or {images[0].stem}_gt")
+    localizers = {_title(model): open_model(Localizer, model, options.device) for model in options.models}
     if len(localizers) < len(options.models):
         raise UserError(
             "two models have the same name: each is titled by its folder, best/ and last/ by their run"
         )
-    device = str(next(next(iter(localizers.values())).parameters()).device)
+    device = str(device_of(next(iter(localizers.values()))))
     refiner = None if options.refiner == "none" else make_refiner(options.refiner, device=device)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,32 +1,59 @@
-"""From a picture to a score, a map and masks: the steps of inference (Section II-C, III-A) in their order.
+"""From an image to a score, a map and masks: the one road of `predict`, `evaluate`, the figures and the demo.
 
-    prepare_views -> network_maps -> localize -> refine
+    prepare_views -> network_maps -> localize -> make_prompts -> refine
 
-What the network leaves of a picture (`ViewMaps`) is a few kilobytes: everything after it costs no second
-forward pass.
+Protocol of the paper (Sections II-C, III-A): squares of 256, 512 and 768 pixels, each mirrored too; the image score is
+the mean of both branches' probabilities over all of them; the aggregated map becomes a coarse mask, its largest
+component a box and its extremes two points, and a prompted segmenter answers with the mask. How it is done stands in
+the model's configuration; every function takes another one, and none writes to the model.
+
+There are no tiles: score and map are relative to the whole image (a map is scaled by its own extremes, and a label
+belongs to an image), so the maps of two tiles could not be laid side by side.
+
+What the network leaves of an image (`ViewMaps`) is a few kilobytes: all that follows costs no second forward pass.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from cabl_cgsr.cam import aggregate, image_score, run_scales, scale_map
-from cabl_cgsr.config import ModelConfig
-from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.cam import activation_map, aggregate, image_score, scale_map
+from cabl_cgsr.config import CamConfig, ModelConfig, one_scale
+from cabl_cgsr.drawing import draw_map, draw_mask, draw_prompts
 from cabl_cgsr.prompts import Prompts, coarse_mask, make_prompts
+from cabl_cgsr.transforms import normalize
+from papers_shared.devices import autocast, device_of
+from papers_shared.drawing import shrink, side_by_side
 from papers_shared.errors import UserError
-from papers_shared.sam import PromptedSegmenter
+from papers_shared.images import MAX_PIXELS, load_image
+from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.threads import evaluation_mode, lock_of
+from papers_shared.types import Precision
+
+
+class ScaleMaps(NamedTuple):
+    """One entry for each size, and for each mirrored size after it."""
+
+    maps: list[Tensor]
+    """Each (B, h, w), mirrored back, unscaled: what `aggregate` takes."""
+    scores: Tensor
+    """(B, entries) in [0, 1]; the image score is the mean over the entries."""
+    names: list[str]
+    """`512x512`, `512x512 mirrored`, ..."""
 
 
 @dataclass(frozen=True, eq=False)
 class ViewMaps:
-    """What the network says about one picture; an entry for each size and for each mirrored size."""
+    """What the network says about one image; an entry for each size and for each mirrored size."""
 
     maps: tuple[np.ndarray, ...]
     """Each (h, w) float32, unscaled, mirrored ones mirrored back."""
@@ -35,50 +62,213 @@ class ViewMaps:
     names: tuple[str, ...]
     """`512x512`, `512x512 mirrored`, ..."""
     size: tuple[int, int]
-    """Height and width of the picture in pixels."""
+    """Height and width of the image in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
-    """Before the refinement; arrays are (H, W) at the size of the picture."""
+    """Before the refinement; arrays are (H, W) at the size of the image."""
 
     score: float
     """Image score in [0, 1], higher = manipulated: the mean over all entries of `ViewMaps`."""
     raw_map: np.ndarray
-    """The aggregated map, unscaled: what the points are taken from."""
+    """float32, the aggregated map, unscaled: what the points are taken from."""
     cam: np.ndarray
-    """The map in [0, 1]."""
+    """float32, the map in [0, 1]."""
     mask: np.ndarray
-    """Boolean."""
+    """bool."""
 
 
-def prepare_views(picture: Image.Image, config: ModelConfig) -> list[Tensor]:
-    """An RGB picture as the network's inputs: for each of `config.cam.sizes` a square (3, s, s), normalised.
+@dataclass(eq=False)
+class Localization:
+    """What the model says about one image; arrays are (H, W), of the image's own size after EXIF rotation.
 
-    Resized bicubically without regard to the aspect ratio, as TransCAM does; mirroring is left to the network's
-    side.
+    It holds no network: it can be pickled, and reading it computes nothing.
     """
-    if not config.cam.sizes:
-        raise UserError("model.cam.sizes is empty: name at least one size in pixels, such as 512")
-    mean, std = (np.array(values, np.float32) for values in (config.mean, config.std))
-    views = []
-    for side in config.cam.sizes:
-        pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
-        views.append(torch.from_numpy(np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))))
-    return views
+
+    image: Image.Image
+    """RGB, upright."""
+    score: float
+    """In [0, 1], higher = manipulated."""
+    threshold: float
+    """The image is judged manipulated when the score exceeds this."""
+    scale_scores: dict[str, float]
+    """The score at each size, mirrored or not: `512x512`, `512x512 mirrored`, ..."""
+    raw_map: np.ndarray
+    """float32, the aggregated map, unscaled."""
+    cam: np.ndarray
+    """float32 in [0, 1], higher = manipulated."""
+    coarse_mask: np.ndarray
+    """bool."""
+    prompts: Prompts
+    """What a segmenter is asked with, in pixels of the image; they are made whether it is asked or not."""
+    refined_mask: np.ndarray | None
+    """bool; None where nothing was refined."""
+    refiner: str
+    """What made the refined mask; empty where nothing was refined."""
+    not_refined: str
+    """Why nothing was refined; empty where something was."""
+    protocol: str
+    """How image became score, map and coarse mask, in one sentence."""
+
+    @property
+    def manipulated(self) -> bool:
+        return self.score > self.threshold
+
+    @property
+    def verdict(self) -> str:
+        return "manipulated" if self.manipulated else "authentic"
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The refined mask, or the coarse one where nothing was refined."""
+        return self.coarse_mask if self.refined_mask is None else self.refined_mask
+
+    def draw(self, *, max_side: int = 0) -> Image.Image:
+        """The image with mask, box and points; `max_side` > 0 shrinks the result."""
+        drawn = draw_prompts(draw_mask(self.image, self.mask), self.prompts)
+        return shrink(drawn, max_side, Image.Resampling.LANCZOS)
+
+    def panel(self, *, height: int = 320) -> Image.Image:
+        """Image, map, coarse mask and mask side by side."""
+        last = f"refined by {self.refiner}" if self.refiner else "not refined"
+        drawings = [
+            ("image", self.image),
+            ("activation map", draw_map(self.cam)),
+            ("coarse mask", draw_prompts(draw_mask(self.image, self.coarse_mask), self.prompts)),
+            (last, draw_mask(self.image, self.mask)),
+        ]
+        return side_by_side(drawings, height=height)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        return {
+            "verdict": self.verdict,
+            "score": self.score,
+            "threshold": self.threshold,
+            "scale_scores": self.scale_scores,
+            "box_xyxy": self.prompts.box_xyxy,
+            "points_xy": self.prompts.points_xy,
+            "labels": self.prompts.labels,
+            "refiner": self.refiner or None,
+            "not_refined": self.not_refined or None,
+            "mask_share": float(self.mask.mean()),
+            "coarse_mask_share": float(self.coarse_mask.mean()),
+            "width": self.image.width,
+            "height": self.image.height,
+            "protocol": self.protocol,
+        }
+
+
+def predict(
+    localizer: Any,
+    image: Image.Image | np.ndarray | str | Path,
+    *,
+    refiner: PromptedSegmenter | str | None = "grabcut",
+    always_refine: bool = False,
+    fast: bool = False,
+    config: ModelConfig | None = None,
+    threshold: float = 0.5,
+    precision: Precision = "no",
+    max_pixels: int = MAX_PIXELS,
+) -> Localization:
+    """Judge one image (a path, a Pillow image or (H, W, 3) uint8 RGB) on the localizer's device.
+
+    Several threads may share a localizer and a refiner, with other options each.
+
+    Args:
+        refiner: A prompted segmenter of `papers_shared.sam`, the word that makes one, or None.
+        always_refine: Refine whatever the score is; otherwise only what is judged manipulated.
+        fast: The middle one of the sizes, unmirrored, in place of all.
+        config: The model's configuration with other options of `cam` and `prompts` (`cam.sizes` and `cam.mirror` among
+            them); None: the model's own.
+        threshold: Of the image score.
+
+    Raises:
+        UserError: Unreadable image, more than `max_pixels` pixels, a refiner that cannot be made, a model whose
+            answers are not finite.
+    """
+    if not 0 <= threshold <= 1:
+        raise UserError(f"threshold: {threshold!r} is not in [0, 1]; 0.5 is the usual one")
+    config = one_scale(config or localizer.config) if fast else config or localizer.config
+    image = load_image(
+        Image.fromarray(image) if isinstance(image, np.ndarray) else image, max_pixels=max_pixels
+    )
+    views = [view[None] for view in prepare_views(image, config)]
+    (maps,) = network_maps(localizer, views, [(image.height, image.width)], config, precision)
+    coarse = localize(maps, config)
+    if not math.isfinite(coarse.score):
+        raise UserError("the image score is not finite: the model's weights are broken")
+    prompts = make_prompts(coarse.raw_map, coarse.mask, config.prompts)
+    refined, name, reason = None, "", ""
+    if refiner is None:
+        reason = "no refiner was given"
+    elif not always_refine and coarse.score <= threshold:
+        reason = "judged authentic"
+    elif prompts.empty:
+        reason = "the coarse mask is empty" if not coarse.mask.any() else "no prompts are made"
+    else:
+        segmenter = refiner
+        if isinstance(segmenter, str):
+            segmenter = make_refiner(segmenter, device=str(device_of(localizer)))
+        with lock_of(segmenter):
+            segmenter.set_image(np.asarray(image))
+            refined = refine(segmenter, prompts, coarse.mask, config.prompts.multimask)
+        name = segmenter.name
+    return Localization(
+        image=image,
+        score=coarse.score,
+        threshold=threshold,
+        scale_scores=dict(zip(maps.names, maps.scores, strict=True)),
+        raw_map=coarse.raw_map,
+        cam=coarse.cam,
+        coarse_mask=coarse.mask,
+        prompts=prompts,
+        refined_mask=refined,
+        refiner=name,
+        not_refined=reason,
+        protocol=describe_protocol(config, precision),
+    )
+
+
+def describe_protocol(config: ModelConfig, precision: Precision = "no") -> str:
+    """How an image becomes a score, a map and a coarse mask: the sentence that goes with every result."""
+    cam, prompts = config.cam, config.prompts
+    sizes = ", ".join(f"{side}x{side}" for side in cam.sizes)
+    numbers = "float32" if precision == "no" else precision
+    return (
+        f"image resized to {sizes}{', each mirrored too' if cam.mirror else ''}; score: mean over all; map: "
+        f"{cam.source}, attention {cam.attention}, resized to the image's size, {cam.aggregation} over all, "
+        f"{cam.scaling}; coarse mask: map > {prompts.threshold}; {prompts.connectivity}-connectivity; {numbers}"
+    )
+
+
+def prepare_views(image: Image.Image, config: ModelConfig) -> list[Tensor]:
+    """An RGB image as the network's inputs: for each of `config.cam.sizes` a square (3, s, s), normalised.
+
+    Resized bicubically without regard to the aspect ratio, as TransCAM does; mirroring is left to the network's side.
+    """
+    squares = (image.resize((side, side), Image.Resampling.BICUBIC) for side in config.cam.sizes)
+    return [normalize(np.asarray(square), config) for square in squares]
 
 
 def network_maps(
-    localizer: Localizer, views: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    localizer: Any,
+    views: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]],
+    config: ModelConfig | None = None,
+    precision: Precision = "no",
 ) -> list[ViewMaps]:
-    """Maps and scores of a batch of pictures.
+    """Maps and scores of a batch of images.
 
     Args:
-        views: For each size (B, 3, s, s) on the network's device.
-        sizes: Height and width of each of the B pictures.
+        views: For each size (B, 3, s, s), normalised.
+        sizes: Height and width of each of the B images.
+        config: How maps and scores are made; None: the localizer's own.
     """
-    with torch.inference_mode():
-        scales = run_scales(localizer, views)
+    config, device = config or localizer.config, device_of(localizer)
+    with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
+        scales = run_scales(localizer, [view.to(device) for view in views], config.cam)
     maps = [entry.float().cpu().numpy() for entry in scales.maps]
     scores = scales.scores.double().cpu().tolist()
     return [
@@ -87,32 +277,50 @@ def network_maps(
     ]
 
 
-def network_scores(localizer: Localizer, views: Sequence[Tensor]) -> list[float]:
+def network_scores(
+    localizer: Any, views: Sequence[Tensor], config: ModelConfig | None = None, precision: Precision = "no"
+) -> list[float]:
     """The image scores alone of a batch (B, 3, s, s) at each size: the same as with maps, at less cost."""
-    cam, scores = localizer.config.cam, []
-    with torch.inference_mode():
+    config, device, scores = config or localizer.config, device_of(localizer), []
+    with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
         for batch in views:
-            for mirrored in (False, True) if cam.mirror else (False,):
-                output = localizer(batch.flip(-1) if mirrored else batch)
-                activation = localizer.config.activation
-                scores.append(image_score(output.logits_conv, output.logits_trans, activation, cam.score))
+            for view in _mirrored(batch.to(device), config.cam):
+                output = localizer(view)
+                scores.append(
+                    image_score(output.logits_conv, output.logits_trans, config.activation, config.cam.score)
+                )
     return torch.stack(scores, dim=1).double().mean(dim=1).cpu().tolist()
 
 
+def run_scales(localizer: Any, images: Sequence[Tensor], config: CamConfig | None = None) -> ScaleMaps:
+    """Maps and scores of images at several sizes, in the mode, precision and gradient mode that are set.
+
+    Args:
+        images: For each size a batch (B, 3, s, s) of the same images, normalised; oblong ones work too.
+        config: How maps and scores are made; None: the localizer's own. `sizes` is the caller's business.
+    """
+    config = config or localizer.config.cam
+    maps, scores, names = [], [], []
+    for batch in images:
+        for mirrored, image in enumerate(_mirrored(batch, config)):
+            view = localizer.forward_maps(image)
+            cam = activation_map(view.conv_map, view.trans_map, view.attention, config)[:, -1]
+            maps.append(cam.flip(-1) if mirrored else cam)
+            activation = localizer.config.activation
+            scores.append(image_score(view.logits_conv, view.logits_trans, activation, config.score))
+            names.append(f"{batch.shape[-2]}x{batch.shape[-1]}{' mirrored' if mirrored else ''}")
+    return ScaleMaps(maps, torch.stack(scores, dim=1), names)
+
+
 def localize(maps: ViewMaps, config: ModelConfig) -> Coarse:
-    """The maps of one picture as one, at the picture's size, and the coarse mask."""
+    """The maps of one image as one, at the image's size, and the coarse mask."""
     raw = aggregate([torch.from_numpy(entry) for entry in maps.maps], maps.size, config.cam.aggregation)
     cam = scale_map(raw, config.cam.scaling).numpy()
     return Coarse(float(np.mean(maps.scores)), raw.numpy(), cam, coarse_mask(cam, config.prompts))
 
 
-def prompts_of(coarse: Coarse, config: ModelConfig) -> Prompts:
-    """Box and points as `config.prompts` says."""
-    return make_prompts(coarse.raw_map, coarse.mask, config.prompts)
-
-
 def ask(refiner: PromptedSegmenter, prompts: Prompts, multimask: bool = False) -> np.ndarray:
-    """The segmenter's mask for its picture, boolean (H, W), maybe empty; of several that of the highest score."""
+    """The segmenter's mask for its image, boolean (H, W), maybe empty; of several that of the highest score."""
     answer = refiner.predict(
         prompts.box_xyxy, prompts.points_xy or None, prompts.labels or None, multimask=multimask
     )
@@ -122,8 +330,13 @@ def ask(refiner: PromptedSegmenter, prompts: Prompts, multimask: bool = False) -
 def refine(
     refiner: PromptedSegmenter, prompts: Prompts, coarse: np.ndarray, multimask: bool = False
 ) -> np.ndarray:
-    """The refined mask of the segmenter's picture; the coarse one without prompts, or where the answer is empty."""
+    """The refined mask of the segmenter's image; the coarse one without prompts, or where the answer is empty."""
     if prompts.empty:
         return coarse
     mask = ask(refiner, prompts, multimask)
     return mask if mask.any() else coarse
+
+
+def _mirrored(batch: Tensor, config: CamConfig) -> tuple[Tensor, ...]:
+    """The batch and, if asked for, its mirror image."""
+    return (batch, batch.flip(-1)) if config.mirror else (batch,)

@@ -1,21 +1,77 @@
-"""Command-line options of each verb but `train` and `data`: light dataclasses, so that `--help` stays fast."""
+"""Command-line options of every verb but `train`: light dataclasses, so that `--help` stays fast."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tyro.conf import Positional
 
-from cabl_cgsr.config import DataConfig
+from cabl_cgsr.config import DataConfig, ModelConfig, PromptVariant, check_config, one_scale
+from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
+from papers_shared.errors import UserError
+from papers_shared.images import MAX_PIXELS
+from papers_shared.types import Device, Precision
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["no", "bf16", "fp16"]
-Variant = Literal["null", "point", "box", "box_point"]
+CHANGEABLE = ("cam", "prompts")
+"""Sections of a model's configuration that say how its answers are made, and that `--change` reaches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """How a trained model answers; alike for all verbs that run one."""
+
+    sizes: tuple[int, ...] = ()
+    """Squares, in pixels, to which an image is resized; empty: the model's own (256, 512 and 768 in the paper)."""
+    mirror: bool = True
+    """Each size also mirrored left to right, if the model does so (the paper does)."""
+    fast: bool = False
+    """The middle one of the sizes, unmirrored, in place of all."""
+    change: tuple[str, ...] = ()
+    """Other inference options of the model to change, such as cam.union=sum or prompts.threshold=0.4."""
+
+    def config_for(self, model: ModelConfig) -> ModelConfig:
+        """The configuration of a model with these options applied."""
+        config = with_changes(model, self.change)
+        cam = replace(
+            config.cam, sizes=self.sizes or config.cam.sizes, mirror=self.mirror and config.cam.mirror
+        )
+        config = replace(config, cam=cam)
+        check_config(config)
+        return one_scale(config) if self.fast else config
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class PredictOptions(InferenceOptions):
+    """Is an image manipulated, and where: masks, overlays, an evidence sheet and one JSON line per image."""
+
+    model: Positional[str]
+    """A model folder (`best` in a run folder) or a Hub name."""
+    inputs: Positional[tuple[str, ...]]
+    """Images, folders of images (their first level only) or globs in quotes ('in/**/*.png')."""
+    output: str = "predictions"
+    """Folder for masks/, cams/, overlays/, sheets/ and predictions.jsonl."""
+    refiner: str = "grabcut"
+    """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
+    always_refine: bool = False
+    """Refine every image, not only those judged manipulated."""
+    threshold: float = 0.5
+    """An image is judged manipulated when its score exceeds this."""
+    overlay_side: int = 2048
+    """Longest side of the overlays in pixels; larger images are shrunk; 0: full size."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse images with more pixels than this; about 40 bytes per pixel are needed."""
+    device: Device = "auto"
+    """auto: the GPU if there is one."""
+    precision: Precision = "no"
+    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(InferenceOptions):
     """Score models on test sets: I-AUC and P-F1 of each set and their average."""
 
     models: Positional[tuple[str, ...]]
@@ -25,25 +81,25 @@ class EvaluateOptions:
     """Further test sets, each FOLDER or LAYOUT=FOLDER."""
     protocol: Literal["paper", "all"] = "paper"
     """all: every published definition side by side."""
-    prompts: tuple[Variant, ...] = ()
+    prompts: tuple[PromptVariant, ...] = ()
     """Prompt variants to refine with (Table VI); empty: the model's own; null: the coarse mask alone."""
     refiner: str = "grabcut"
     """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
-    change: tuple[str, ...] = ()
-    """Inference options of the model to change, such as cam.union=sum or prompts.threshold=0.4."""
     draws: int = 1000
     """Bootstrap draws for the 95 % intervals; 0: none."""
     batch_size: int = 1
-    """Pictures per forward pass."""
+    """Images per forward pass."""
     precision: Precision = "no"
+    """Compute the network in bf16 or fp16 (autocast); no: float32."""
     cache: str = ""
     """Folder of predictions; empty: the user cache folder. It may be deleted at any time."""
     output: str = ""
-    """JSON file; empty: evaluation.json beside the first model folder."""
+    """JSON file; empty: MODEL-evaluation-SETS.json beside the first model folder, the protocol in its name too where it
+    is not the default."""
 
 
 @dataclass(frozen=True)
-class RobustnessOptions:
+class RobustnessOptions(InferenceOptions):
     """P-F1 under JPEG compression and Gaussian blur (Fig. 5)."""
 
     models: Positional[tuple[str, ...]]
@@ -58,42 +114,14 @@ class RobustnessOptions:
     """Side of the Gaussian kernel in pixels, odd; 0: none. Sigma is 0.3 ((k - 1) / 2 - 1) + 0.8."""
     refiner: str = "grabcut"
     """grabcut; or a SAM checkpoint, folder or Hub name; or none: the coarse mask alone."""
-    change: tuple[str, ...] = ()
-    """Inference options of the model to change, such as cam.union=sum or prompts.threshold=0.4."""
     draws: int = 1000
     """Bootstrap draws for the 95 % intervals; 0: none."""
     batch_size: int = 1
-    precision: Precision = "no"
-    cache: str = ""
-    """Folder of predictions; empty: the user cache folder."""
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """Is a picture manipulated, and where: masks, overlays, an evidence sheet and one JSON line per picture."""
-
-    model: Positional[str]
-    """A model folder (`best` in a run folder) or a Hub name."""
-    inputs: Positional[tuple[str, ...]]
-    """Pictures, folders of pictures (their first level only) or globs in quotes ('in/**/*.png')."""
-    output: str
-    """Folder for masks/, cams/, overlays/, sheets/ and predictions.jsonl."""
-    refiner: str = "grabcut"
-    """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
-    always_refine: bool = False
-    """Refine every picture, not only those judged manipulated."""
-    fast: bool = False
-    """One scale, unmirrored, in place of all."""
-    threshold: float = 0.5
-    """A picture is judged manipulated when its score exceeds this."""
-    change: tuple[str, ...] = ()
-    """Inference options of the model to change, such as cam.union=sum or prompts.threshold=0.4."""
-    max_pixels: int = 178_956_970
-    """Refuse pictures with more pixels than this; about 40 bytes per pixel are needed."""
-    device: Device = "auto"
-    """auto: the GPU if there is one."""
+    """Images per forward pass."""
     precision: Precision = "no"
     """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    cache: str = ""
+    """Folder of predictions; empty: the user cache folder."""
 
 
 @dataclass(frozen=True)
@@ -122,36 +150,91 @@ class ExportOptions:
     size: int = 512
     """Side of the square input in pixels, a multiple of 16; the exported network takes this size only."""
     batch: int = 1
-    """Pictures per call."""
+    """Images per call."""
 
 
 @dataclass(frozen=True)
 class FiguresOptions:
-    """Draw the paper's qualitative panel (Fig. 4): picture, truth, each model's map, coarse and refined mask."""
+    """Draw the paper's qualitative panel (Fig. 4): image, truth, each model's map, coarse and refined mask."""
 
     models: Positional[tuple[str, ...]]
     """Model folders or Hub names."""
     images: tuple[str, ...]
-    """Pictures, folders or globs; each is a row of the panel."""
-    output: str
+    """Images, folders or globs; each is a row of the panel."""
+    output: str = "figures"
     """Folder for qualitative.png."""
     masks: tuple[str, ...] = ()
-    """Truth masks (files, folders or globs), matched by the picture's name, with or without `_gt`."""
+    """Truth masks (files, folders or globs), matched by the image's name, with or without `_gt`."""
     refiner: str = "grabcut"
     """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
     width: int = 240
-    """Width of one picture of the panel in pixels."""
+    """Width of one image of the panel in pixels."""
     device: Device = "auto"
     """auto: the GPU if there is one."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Make spliced pictures, learn from their labels, evaluate, refine, and write one HTML page about it."""
+    """Make spliced images, learn from their labels, evaluate, refine, and write one HTML page about it."""
 
     output: str = "cabl-cgsr-demo"
-    """Folder for the pictures, the run and index.html."""
+    """Folder for the images, the run and index.html."""
     steps: int = 0
     """Optimizer steps; 0: as the recipe `toy` says, about a minute and a half on two cores."""
     seed: int = 0
-    """Seed of the pictures and of the training."""
+    """Seed of the images and of the training."""
+
+
+@dataclass(frozen=True)
+class DataCheckOptions:
+    """Read every image and mask of a set and say what is wrong with them, and what to do."""
+
+    root: Positional[str] = ""
+    """The data folder; the same as --data.root."""
+    data: DataConfig = field(default_factory=DataConfig)
+    against: tuple[str, ...] = ()
+    """Folders of other sets, such as the test sets: images that occur in both are named."""
+    keep_list: str = ""
+    """Write the names of the readable images that are in none of the other sets to this file, for --data.list."""
+    json: str = ""
+    """Write the findings to this file too."""
+
+
+@dataclass(frozen=True)
+class DataToyOptions:
+    """Write the embedded splices and copy-moves in CASIA's layout."""
+
+    root: Positional[str]
+    """Folder for CASIA2 (training) and CASIA1 (test)."""
+    seed: int = 0
+    train: int = 160
+    """Scenes of the training set; each gives an authentic and a manipulated image."""
+    test: int = 32
+    """Scenes of the test set."""
+    size: tuple[int, int] = (96, 128)
+    """Height and width of the images in pixels."""
+
+
+def with_changes(config: ModelConfig, changes: Sequence[str]) -> ModelConfig:
+    """The configuration with `SECTION.FIELD=VALUE` applied; values are JSON, or a bare word.
+
+    Raises:
+        UserError: A change has another form, names no field of `cam` or `prompts`, or its value does not fit.
+    """
+    parts = dataclass_to_json(config)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        section, _, name = path.partition(".")
+        if not equals or section not in CHANGEABLE or name not in parts[section]:
+            known = ", ".join(f"{key}.{field}" for key in CHANGEABLE for field in parts[key])
+            raise UserError(f"--change {change!r}: write NAME=VALUE with a NAME of {known}")
+        value = text
+        with suppress(ValueError):
+            value = json.loads(text)
+        parts[section][name] = value
+    changed = dataclass_from_json(ModelConfig, parts, "--change")
+    try:
+        check_config(changed)
+    except UserError as error:
+        raise UserError(f"--change: {error}") from error
+    return changed

@@ -1,10 +1,10 @@
 """CGSR (Section II-C): an activation map as a coarse mask, and as box and points for a prompted segmenter.
 
-Maps and masks are (H, W) numpy arrays at the size of the picture; coordinates are its pixels, (x, y), from 0.
+Maps and masks are (H, W) numpy arrays at the size of the image; coordinates are its pixels, (x, y), from 0.
 What the paper leaves open and what happens in the corner cases:
 
 - an empty coarse mask gives no prompts, in every variant: there is nothing to refine;
-- a constant map gives no points: it has no highest and no lowest place; a box may still come from the mask;
+- a constant map gives no points: it has no highest and no lowest point; a box may still come from the mask;
 - tied values: the first in row-major order; tied areas: the component whose first pixel comes first;
 - the highest point may lie outside the box: both are kept, unless `positive_from="component"` asks otherwise,
   and `Prompts.point_in_box` says so.
@@ -28,7 +28,7 @@ class Prompts:
     """What the segmenter is asked with; empty: the coarse mask stands."""
 
     box_xyxy: tuple[int, int, int, int] | None = None
-    """Pixels x0, y0, x1, y1 of the picture."""
+    """Pixels x0, y0, x1, y1 of the image."""
     points_xy: tuple[tuple[int, int], ...] = ()
     labels: tuple[int, ...] = ()
     """1 for a positive, 0 for a negative point."""
@@ -87,7 +87,7 @@ def bounding_box(mask: np.ndarray, far_corner: str = "inclusive") -> tuple[int, 
 def extreme_points(
     raw_map: np.ndarray, within: np.ndarray | None = None
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The places (x, y) of the maximum and the minimum of a map without min-max normalisation.
+    """The positions (x, y) of the maximum and the minimum of a map without min-max normalisation.
 
     Args:
         within: A boolean mask to which the search for the maximum is confined.
@@ -99,18 +99,18 @@ def extreme_points(
     if raw_map.min() == raw_map.max():
         return None
     searched = raw_map if within is None else np.where(within, raw_map, -np.inf)
-    places = []
+    positions = []
     for index in (searched.argmax(), raw_map.argmin()):
         y, x = divmod(int(index), raw_map.shape[1])
-        places.append((x, y))
-    return places[0], places[1]
+        positions.append((x, y))
+    return positions[0], positions[1]
 
 
 def make_prompts(raw_map: np.ndarray, mask: np.ndarray, config: PromptConfig | None = None) -> Prompts:
     """Box and points for the segmenter.
 
     Args:
-        raw_map: The aggregated map at the size of the picture, unscaled.
+        raw_map: The aggregated map at the size of the image, unscaled.
         mask: The coarse mask, boolean, of that size.
 
     Raises:
@@ -133,4 +133,4 @@ def make_prompts(raw_map: np.ndarray, mask: np.ndarray, config: PromptConfig | N
 
 def _refuse_nan(values: np.ndarray) -> None:
     if np.isnan(values).any():
-        raise UserError("the activation map holds NaN: the model's weights or the picture are broken")
+        raise UserError("the activation map holds NaN: the model's weights or the image are broken")

@@ -1,4 +1,4 @@
-"""Rows of evaluated pictures -> the figures of a protocol, their intervals, and their spread over models."""
+"""Rows of evaluated images -> the metrics of a protocol, their intervals, and their spread over models."""
 
 from __future__ import annotations
 
@@ -28,90 +28,90 @@ IMAGE_DEFINITIONS = {
 
 @dataclass
 class SetRows:
-    """What the figures of one set are made of."""
+    """What the metrics of one set are made of."""
 
     name: str
     has_masks: bool
-    metrics: dict[str, ForensicsMetrics] = field(default_factory=dict)
-    """By output: `coarse`, and one for each prompt variant."""
+    outputs: dict[str, ForensicsMetrics] = field(default_factory=dict)
+    """`coarse`, and one for each prompt variant."""
     map_maxima: dict[str, float] = field(default_factory=dict)
-    """Largest value of the unscaled map, by picture."""
+    """Largest value of the unscaled map, by image."""
 
 
 @dataclass
 class SetScores:
-    """Figures of one set, or of the mean over sets; fractions, None where a figure does not exist."""
+    """Metrics of one set, or of the mean over sets; fractions, None where a metric does not exist."""
 
     name: str
-    pictures: int
+    images: int
     manipulated: int
-    figures: dict[str, float | None]
-    """`i_auc`, `p_f1.coarse`, ...: a name of `definitions()`, and for pixel figures the output."""
+    metrics: dict[str, float | None]
+    """`i_auc`, `p_f1.coarse`, ...: a name of `definitions()`, and for pixel metrics the output."""
     intervals: dict[str, tuple[float, float] | None]
     """95 % bootstrap intervals of `i_auc` and `p_f1`."""
     draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """The figures of each bootstrap draw."""
+    """The metrics of each bootstrap draw."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "set": self.name,
-            "pictures": self.pictures,
+            "images": self.images,
             "manipulated": self.manipulated,
-            "figures": self.figures,
+            "metrics": self.metrics,
             "intervals_95": self.intervals,
         }
 
 
 def definitions(protocol: str) -> dict[str, str]:
-    """The figures of a protocol (`paper` or `all`) with what each means."""
+    """The metrics of a protocol (`paper` or `all`) with what each means."""
     if protocol == "paper":
         return {"i_auc": IMAGE_DEFINITIONS["i_auc"], "p_f1": PROTOCOLS["p_f1"]}
     return {**IMAGE_DEFINITIONS, **PROTOCOLS}
 
 
 def set_scores(rows: SetRows, protocol: str = "paper", draws: int = 1000, seed: int = 0) -> SetScores:
-    """The figures of one set.
+    """The metrics of one set.
 
     Args:
-        draws: Bootstrap draws of the set's pictures; 0: no intervals.
+        draws: Bootstrap draws of the set's images; 0: no intervals.
     """
-    asked, figures = definitions(protocol), {}
-    ordered = rows.metrics[COARSE].ordered()
+    asked, metrics = definitions(protocol), {}
+    ordered = rows.outputs[COARSE].ordered()
     labels, scores = np.array([row.label for row in ordered]), np.array([row.score for row in ordered])
-    by_output = {output: metrics.compute() for output, metrics in rows.metrics.items()}
+    by_output = {output: counted.compute() for output, counted in rows.outputs.items()}
     image = by_output[COARSE]
     for name in asked:
         if name == "i_auc_map_maximum":
             maxima = np.array([rows.map_maxima[key] for key in sorted(rows.map_maxima)])
-            figures[name] = roc_auc(maxima, labels)
+            metrics[name] = roc_auc(maxima, labels)
         elif name == "combined_f1_wscl" or name in PROTOCOLS:
             for output, computed in by_output.items():
                 value = getattr(computed, name) if name == "combined_f1_wscl" else computed.pixel[name]
-                figures[f"{name}.{output}"] = value if rows.has_masks else None
+                metrics[f"{name}.{output}"] = value if rows.has_masks else None
         else:
-            figures[name] = getattr(image, name)
+            metrics[name] = getattr(image, name)
     drawn = _bootstrap(rows, labels, scores, draws, seed) if draws else {}
     intervals = {name: interval(values) for name, values in drawn.items()}
-    return SetScores(rows.name, len(ordered), int(labels.sum()), figures, intervals, drawn)
+    return SetScores(rows.name, len(ordered), int(labels.sum()), metrics, intervals, drawn)
 
 
 def average(sets: Sequence[SetScores]) -> SetScores:
-    """The mean over sets of each figure, as in the paper's last column; None where a set lacks it."""
-    figures = {name: _mean([scores.figures[name] for scores in sets]) for name in sets[0].figures}
+    """The mean over sets of each metric, as in the paper's last column; None where a set lacks it."""
+    metrics = {name: _mean([scores.metrics[name] for scores in sets]) for name in sets[0].metrics}
     draws = {
         name: np.mean([scores.draws[name] for scores in sets], axis=0)
         for name in sets[0].draws
         if all(name in scores.draws for scores in sets)
     }
     intervals = {name: interval(values) for name, values in draws.items()}
-    pictures, manipulated = sum(s.pictures for s in sets), sum(s.manipulated for s in sets)
-    return SetScores("average", pictures, manipulated, figures, intervals, draws)
+    images, manipulated = sum(s.images for s in sets), sum(s.manipulated for s in sets)
+    return SetScores("average", images, manipulated, metrics, intervals, draws)
 
 
 def over_models(
     models: Sequence[Sequence[SetScores]],
 ) -> list[tuple[str, dict[str, tuple[float, float] | None]]]:
-    """For each set, over several models: mean and sample standard deviation of each figure.
+    """For each set, over several models: mean and sample standard deviation of each metric.
 
     Raises:
         UserError: the models were not scored on the same sets.
@@ -122,8 +122,8 @@ def over_models(
     result = []
     for same in zip(*models, strict=True):
         spread: dict[str, tuple[float, float] | None] = {}
-        for name in same[0].figures:
-            values = [scores.figures[name] for scores in same]
+        for name in same[0].metrics:
+            values = [scores.metrics[name] for scores in same]
             known = [value for value in values if value is not None]
             full = len(known) == len(values) > 1
             spread[name] = (float(np.mean(known)), float(np.std(known, ddof=1))) if full else None
@@ -137,9 +137,9 @@ def _bootstrap(
     indices = resamples(len(labels), draws, seed)
     areas = [roc_auc(scores[drawn], labels[drawn]) for drawn in indices]
     result = {"i_auc": np.array([np.nan if area is None else area for area in areas])}
-    for output, metrics in rows.metrics.items() if rows.has_masks else ():
-        counted = [row.label == 1 and row.tp + row.fn > 0 for row in metrics.ordered()]
-        f1 = np.array([row.f1 for row in metrics.ordered()])
+    for output, counts in rows.outputs.items() if rows.has_masks else ():
+        counted = [row.label == 1 and row.tp + row.fn > 0 for row in counts.ordered()]
+        f1 = np.array([row.f1 for row in counts.ordered()])
         chosen = np.array(counted)[indices]
         number = chosen.sum(axis=1)
         with np.errstate(invalid="ignore"):
@@ -153,31 +153,29 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def table(sets: Sequence[SetScores], columns: Sequence[str]) -> str:
-    """Sets as rows, figures as columns, each with its interval."""
-    header = ["set", "pictures", *columns]
-    lines = [
-        [scores.name, str(scores.pictures), *(_cell(scores, name) for name in columns)] for scores in sets
-    ]
+    """Sets as rows, metrics as columns, each with its interval."""
+    header = ["set", "images", *columns]
+    lines = [[scores.name, str(scores.images), *(_cell(scores, name) for name in columns)] for scores in sets]
     return _aligned([header, *lines])
 
 
 def protocol_table(sets: Sequence[SetScores], explained: dict[str, str]) -> str:
-    """Figures as rows, sets as columns, the definition at the end of each row."""
-    lines = [["figure", *(scores.name for scores in sets), "definition"]]
-    for name in sets[0].figures:
-        values = [scores.figures[name] for scores in sets]
+    """Metrics as rows, sets as columns, the definition at the end of each row."""
+    lines = [["metric", *(scores.name for scores in sets), "definition"]]
+    for name in sets[0].metrics:
+        values = [scores.metrics[name] for scores in sets]
         lines.append([name, *map(number, values), explained[name.partition(".")[0]]])
     return _aligned(lines)
 
 
 def spread_table(spread: Sequence[tuple[str, dict[str, tuple[float, float] | None]]]) -> str:
-    """Sets as rows, mean ± standard deviation of each figure over the models."""
+    """Sets as rows, mean ± standard deviation of each metric over the models."""
     names = list(spread[0][1])
     lines = [["set", *names]]
-    for name, figures in spread:
+    for name, metrics in spread:
         cells = []
-        for figure in names:
-            pair = figures[figure]
+        for metric in names:
+            pair = metrics[metric]
             cells.append("-" if pair is None else f"{pair[0]:.3f} ± {pair[1]:.3f}")
         lines.append([name, *cells])
     return _aligned(lines)
@@ -189,7 +187,7 @@ def number(value: float | None) -> str:
 
 
 def _cell(scores: SetScores, name: str) -> str:
-    text, bounds = number(scores.figures[name]), scores.intervals.get(name)
+    text, bounds = number(scores.metrics[name]), scores.intervals.get(name)
     return text if bounds is None else f"{text} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 

@@ -1,10 +1,10 @@
 """The embedded data: splices and copy-moves of real photographs, in the layout of the CASIA releases.
 
 The photographs lie inside scikit-image's wheel (`PHOTOGRAPHS`); nothing is downloaded. Training and test
-pictures come from different ones. Each scene is written as it is and once manipulated, so that what a picture
+images come from different ones. Each scene is written as it is and once manipulated, so that what an image
 shows tells nothing about its label. What does tell is the history of the pasted part: it was resampled by
 another factor and angle, has another noise (stronger than its surroundings, or next to none), and went through
-a coarser JPEG compression. Both kinds of pictures are compressed twice, and saved in the same formats. All is
+a coarser JPEG compression. Both kinds of images are compressed twice, and saved in the same formats. All is
 decided by the seed.
 """
 
@@ -28,7 +28,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture in skimage/data."""
+    """An image in skimage/data."""
 
     file: str
     category: str
@@ -62,7 +62,7 @@ PASTED_NOISE = (20.0, 32.0)
 SMOOTH_SHARE = 0.15
 """Share of pasted parts that were enlarged and have next to no noise of their own instead."""
 SCENE_QUALITY, PASTED_QUALITY, FINAL_QUALITY = (80, 95), (45, 65), (88, 96)
-"""JPEG qualities of the scene, of the pasted part, and of the second compression of every picture."""
+"""JPEG qualities of the scene, of the pasted part, and of the second compression of every image."""
 
 
 def write_casia(
@@ -70,14 +70,14 @@ def write_casia(
 ) -> Path:
     """Write `root`/CASIA2 (training) and `root`/CASIA1 (test), each to be read as a released set.
 
-    The traces are strong enough for a small network on few pictures: `test_conformer`, trained from scratch on
+    The traces are strong enough for a small network on few images: `test_conformer`, trained from scratch on
     the defaults (crops of 96 at native size, no jitter, batch 8, AdamW 2e-3) reached an I-AUC of 0.92 on the test
     set after 450 steps, about 70 CPU seconds.
 
     Args:
-        train: Scenes of the training set, even; each gives an authentic and a manipulated picture.
+        train: Scenes of the training set, even; each gives an authentic and a manipulated image.
         test: Scenes of the test set, even.
-        size: (height, width) of the pictures in pixels.
+        size: (height, width) of the images in pixels.
 
     Raises:
         UserError: A number of scenes is odd: scenes come in pairs that lend each other parts.
@@ -105,7 +105,7 @@ def manipulate(rng: Random, host: Scene, donor: Scene) -> tuple[np.ndarray, np.n
     """Paste a part of `donor` (which may be `host`) into `host`.
 
     Returns:
-        The picture (H, W, 3) uint8 RGB, compressed once, and where it is manipulated, (H, W) bool.
+        The image (H, W, 3) uint8 RGB, compressed once, and where it is manipulated, (H, W) bool.
     """
     height, width = host.pixels.shape[:2]
     mask = _blob(rng, height, width)
@@ -126,20 +126,20 @@ def _write_pair(root: Path, split: str, rng: Random, first: int, size: tuple[int
     ]
     for scene, other in (scenes, scenes[::-1]):
         copy_move = scene.number % 4 >= 2
-        picture, mask = manipulate(rng, scene, scene if copy_move else other)
+        image, mask = manipulate(rng, scene, scene if copy_move else other)
         clean = _to_bytes(_jpeg(rng, _noisy(rng, scene), SCENE_QUALITY))
         quality, tiff = int(rng.integers(*FINAL_QUALITY, endpoint=True)), scene.number % 3 == 0
         donor = scene if copy_move else other
-        folder, stem, drawn = _places(root, split, scene, donor, copy_move)
+        folder, stem, drawn = _paths(root, split, scene, donor, copy_move)
         base = folder / "Au" / f"Au_{scene.photograph.category}_{scene.number:0{_digits(split)}d}"
-        for path, pixels in ((base, clean), (stem, picture)):
+        for path, pixels in ((base, clean), (stem, image)):
             _save(path, pixels, quality, "" if split == "test" else ".tif" if tiff and path == stem else "")
         drawn.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(drawn), mask.astype(np.uint8) * 255)
 
 
-def _places(root: Path, split: str, scene: Scene, donor: Scene, copy_move: bool) -> tuple[Path, Path, Path]:
-    """Folder of the set, path of the manipulated picture without its suffix, path of the mask."""
+def _paths(root: Path, split: str, scene: Scene, donor: Scene, copy_move: bool) -> tuple[Path, Path, Path]:
+    """Folder of the set, path of the manipulated image without its suffix, path of the mask."""
     digits, kind = _digits(split), "S" if copy_move else "D"
     source, target = (f"{s.photograph.category}{s.number:0{digits}d}" for s in (donor, scene))
     ids = f"{source}_{target}_{scene.number:0{digits}d}"
@@ -170,7 +170,7 @@ def _draw_scene(rng: Random, photograph: Photograph, number: int, size: tuple[in
 
 @lru_cache(maxsize=2)
 def read_photograph(file: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a picture in skimage/data.
+    """(H, W, 3) uint8 RGB of an image in skimage/data.
 
     Raises:
         UserError: scikit-image is not installed, or lacks the file.
@@ -179,11 +179,11 @@ def read_photograph(file: str) -> np.ndarray:
         with as_file(files("skimage") / "data" / file) as path:
             return np.asarray(load_image(path))
     except ModuleNotFoundError as error:
-        raise UserError("the embedded pictures lie in scikit-image: pip install scikit-image") from error
+        raise UserError("the embedded images lie in scikit-image: pip install scikit-image") from error
 
 
 def _blob(rng: Random, height: int, width: int) -> np.ndarray:
-    """A round but uneven region of 8 to 30 % of the picture, inside it."""
+    """A round but uneven region of 8 to 30 % of the image, inside it."""
     y, x = np.mgrid[0:height, 0:width]
     reach = np.sqrt(rng.uniform(0.08, 0.3) * height * width / np.pi)
     stretch = rng.uniform(0.75, 1.35)
@@ -199,7 +199,7 @@ def _blob(rng: Random, height: int, width: int) -> np.ndarray:
 
 
 def _resampled(rng: Random, pixels: np.ndarray, factor: float, angle: float) -> np.ndarray:
-    """The picture turned and scaled around a random place, of the same size; mirrored at its borders."""
+    """The image turned and scaled around a random point, of the same size; mirrored at its borders."""
     height, width = pixels.shape[:2]
     matrix = cv2.getRotationMatrix2D(
         (width * rng.uniform(0.3, 0.7), height * rng.uniform(0.3, 0.7)), angle, factor

@@ -1,244 +1,98 @@
-"""The training loop, read from top to bottom: image labels only, no mask is ever opened.
+"""The training loop: image labels only, no mask is ever opened.
 
-Nothing in it is drawn from a random state that must be saved: the sample order, each sample's augmentation, the
-network's stochastic depth and the learning rate are functions of (seed, step), so a run that is killed and
-resumed takes the same steps as one that is not.
+Every sample has a label, so no batch can lack something to learn from: `hold_out` refuses a set of one label, and what
+is held out for validation has both labels too, or the run stops before its first step.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
-
-from cabl_cgsr.config import OptimConfig, Recipe
-from cabl_cgsr.data import LabelSamples, open_split, quick_check
-from cabl_cgsr.evaluate import evaluate_labels
+from cabl_cgsr.config import Recipe, check_config, check_data
+from cabl_cgsr.data import LabelSamples, quick_check, training_split
+from cabl_cgsr.evaluate import image_metrics
 from cabl_cgsr.losses import classification_losses
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.schedule import learning_rate
 from cabl_cgsr.transforms import train_transform
 from papers_shared.errors import UserError
-from papers_shared.runs import (
-    FREE_RUN_OPTIONS,
-    Progress,
-    RunFolder,
-    SampleOrder,
-    StepBatchSampler,
-    TrainingState,
-    check_trackers,
-    describe_machine,
-    durations,
-    make_accelerator,
-    open_run,
-    parameter_groups,
-    plan_step,
-    same_everywhere,
-    same_samples,
-    sample_seed,
-    start_trackers,
-    stop_on_bad_loss,
-    sum_over_processes,
-    telling_lost_processes,
-    training_mode,
-)
+from papers_shared.training.distributed import report_lost_processes, start_processes
+from papers_shared.training.optimizer import parameter_groups
+from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
+from papers_shared.training.run import TrainingRun
 
-FREE = {
-    "model": {"pretrained", "prompts"},
+RESUMABLE_OPTIONS = {
+    "model": {"pretrained", "prompts", "grad_checkpointing"},
     "data": {"root", "layout", "workers"},
-    "optim": {"accumulation", "compile", "channels_last"},
-    "run": FREE_RUN_OPTIONS,
+    "optim": {"micro_batch", "compile", "channels_last", "shard"},
+    "run": RESUMABLE_RUN_OPTIONS,
 }
-"""Options that a resumed run may change: where things lie, cadences, and how a step is computed."""
+"""Options that a resumed run may change: paths, intervals, and how a step is computed."""
 
 
-@telling_lost_processes
+@report_lost_processes
 def train(recipe: Recipe) -> Path:
     """Train as the recipe says and return the run folder.
 
-    The folder holds `config.json`, `log.jsonl` (one record per step and per validation), `checkpoints/`, and two
-    model folders for `from_pretrained`: `best/` (by I-AUC on the held-out pictures) and `last/`.
+    The folder holds `config.json`, `log.jsonl` (one record per step and per validation), `checkpoints/`, and two model
+    folders for `from_pretrained`: `best/` (by I-AUC on the held-out images) and `last/`.
 
     Raises:
-        UserError: a broken data set, an option that does not fit the data or the processes, a run folder of
-            another configuration, a loss that is not finite.
+        UserError: A broken data set, an option that does not fit the data or the processes, a run folder of another
+            configuration, a loss that is not finite.
     """
-    # ---- processes, folder, data
-    optim = recipe.optim
-    check_trackers(recipe.run.trackers)
-    folder = Path(recipe.run.output or f"runs/{recipe.name}")
-    accelerator = make_accelerator(
-        optim.precision,
-        timeout=recipe.run.timeout,
-        log_with=list(recipe.run.trackers) or None,
-        project_dir=folder,
-    )
-    plan = plan_step(optim.batch_size, accelerator.num_processes, accumulation=optim.accumulation)
-    set_seed(recipe.run.seed)
-    torch.backends.cudnn.benchmark = not recipe.run.deterministic
-    torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
+    check_config(recipe.model)
+    check_data(recipe.data)
+    accelerator = start_processes(recipe)
     with accelerator.main_process_first():
         quick_check(recipe.data).raise_if_broken(f"cabl-cgsr data check {recipe.data.root}")
-        samples = LabelSamples(
-            open_split(recipe.data, "train"),
-            train_transform(recipe.data, recipe.model),
-            seed=recipe.run.seed,
-        )
-        val_rows = open_split(recipe.data, "val")
-    _check_labels(val_rows, recipe)
-    steps, warmup_steps = durations(optim, len(samples))
-    run = RunFolder(folder)
-    with accelerator.main_process_first():
-        checkpoint = open_run(
-            run, recipe, free=FREE, resume=recipe.run.resume, main_process=accelerator.is_main_process
-        )
-    same_everywhere(accelerator, training_samples=len(samples), checkpoint=checkpoint and checkpoint.name)
-
-    # ---- network, optimizer, moving average
-    network: Any = Localizer.from_config(recipe.model)
-    if optim.channels_last:
-        network.to(memory_format=torch.channels_last)
-    if optim.sync_bn:
-        if accelerator.device.type != "cuda":
-            raise UserError("--optim.sync-bn needs GPUs: leave it out on this machine.")
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    ema = None
-    if optim.ema > 0:
-        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)).to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, optim), lr=optim.lr, betas=optim.betas, eps=optim.eps
-    )
-    model, prepared_optimizer = accelerator.prepare(network, optimizer)
-    state = TrainingState(network, optimizer, ema, accelerator.scaler)
-    start, best = 0, {"score": -math.inf, "step": 0}
-    if checkpoint is not None:
-        saved = state.load(run, checkpoint)
-        start, best = saved["step"], saved["best"]
-        same_samples(saved["samples"], len(samples), checkpoint)
-    if optim.compile:
-        network.compile()
-    evaluated: Any = network if ema is None else ema.module
-
-    # ---- samples in their order
-    sampler = StepBatchSampler(
-        SampleOrder(len(samples), recipe.run.seed),
-        start_step=start,
-        total_steps=steps,
-        global_batch=optim.batch_size,
-        accumulation=plan.accumulation,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    loader = DataLoader(
+        transform = train_transform(recipe.data, recipe.model)
+        samples = LabelSamples(training_split(recipe.data, "train"), transform, seed=recipe.run.seed)
+        val_rows = training_split(recipe.data, "val")
+    _check_both_labels(val_rows, recipe)
+    run = TrainingRun(
+        recipe,
+        accelerator,
         samples,
-        batch_sampler=sampler,
-        num_workers=recipe.data.workers,
-        pin_memory=accelerator.device.type == "cuda",
+        package="cabl-cgsr",
+        resumable=RESUMABLE_OPTIONS,
+        best_by={"best": "i_auc"},
     )
-    batches = iter(loader)
+    network = Localizer.from_config(recipe.model)
+    model = run.prepare(network, lambda net: parameter_groups(net, recipe.optim), network.fsdp_units())
 
-    # ---- steps
-    if recipe.run.trackers:
-        start_trackers(accelerator, "cabl-cgsr", recipe)
-    progress = Progress(steps, start=start) if accelerator.is_main_process else None
-    if progress is not None:
-        run.log({"kind": "start", "step": start, **describe_machine(accelerator), **asdict(plan)})
-        progress.line(str(plan))
-    for step in range(start, steps):
-        began, done = time.perf_counter(), step + 1
-        set_seed(sample_seed(recipe.run.seed, step, accelerator.process_index) % 2**32)
-        rate = learning_rate(optim, step, steps, warmup_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        training_mode(model, optim.norm_eval)
-
-        micro_batches = [_to_device(next(batches), accelerator, optim) for _ in range(plan.accumulation)]
-        parts: dict[str, Tensor] = {}
-        for number, batch in enumerate(micro_batches, start=1):
-            with nullcontext() if number == plan.accumulation else accelerator.no_sync(model):
-                output = model(batch["image"])
-                losses = classification_losses(
-                    output.logits_conv,
-                    output.logits_trans,
-                    batch["label"].long(),
-                    activation=recipe.model.activation,
-                    kind=recipe.model.loss,
-                )
-                share = len(batch["label"]) / optim.batch_size
-                # DDP averages the gradients over processes: the factor makes it a mean over the global batch.
-                accelerator.backward(sum(losses.values()) * share * accelerator.num_processes)
-            for name, value in losses.items():
-                parts[name] = parts.get(name, 0.0) + value.detach() * share
-        figures = sum_over_processes(parts, accelerator)
-        if not math.isfinite(figures["loss"]):
-            names = [name for batch in micro_batches for name in batch["name"]]
-            stop_on_bad_loss(run, done, figures, names, network, accelerator)
-        if optim.clip_grad > 0:
-            figures["grad_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), optim.clip_grad))
-        prepared_optimizer.step()
-        prepared_optimizer.zero_grad()
-        if ema is not None and not accelerator.optimizer_step_was_skipped:
-            ema.update_parameters(network)
-
-        # ---- figures, validation, checkpoint
-        if progress is not None:
-            run.log({"kind": "train", "step": done, **figures, "lr": rate})
-            progress.update(done, loss=figures["loss"], lr=rate)
-        if done % recipe.run.log_every == 0:
-            speed = optim.batch_size / (time.perf_counter() - began)
-            accelerator.log({**figures, "lr": rate, "images_per_second": speed}, step=done)
-        if done % recipe.run.eval_every == 0 or done == steps:
-            broadcast(list(evaluated.buffers()))  # score the batch norm statistics that process 0 saves
-            result = evaluate_labels(
-                evaluated, val_rows, workers=recipe.data.workers, accelerator=accelerator
+    for step in run:
+        for batch in run.micro_batches(run.next_batches()):
+            output = model(batch["image"])
+            losses = classification_losses(
+                output.logits_conv,
+                output.logits_trans,
+                batch["label"].long(),
+                activation=recipe.model.activation,
+                kind=recipe.loss.kind,
             )
-            accelerator.log({f"val_{k}": v for k, v in result.items() if isinstance(v, float)}, step=done)
-            if progress is not None:
-                run.log({"kind": "val", "step": done, **result})
-                progress.line(f"step {done}: val I-AUC {result['i_auc']:.3f}")
-            if result["i_auc"] > best["score"]:
-                best = {"score": result["i_auc"], "step": done}
-                if accelerator.is_main_process:
-                    evaluated.save_pretrained(run.path / "best")
-        if accelerator.is_main_process:
-            if done == steps:
-                evaluated.save_pretrained(run.path / "last")
-            if done % recipe.run.checkpoint_every == 0 or done == steps:
-                state.save(run, done, recipe.run.keep, best=best, samples=len(samples))
+            share = len(batch["label"]) / recipe.optim.batch_size
+            run.backward({name: share * loss for name, loss in losses.items()})
+        metrics = run.global_losses(step)
+        metrics |= run.clip_gradients()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.update_average()
 
-    # ---- the end
-    if progress is not None:
-        progress.close()
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return run.path
+        run.log(step, metrics)
+        if run.validates(step):
+            workers = recipe.data.workers
+            result = image_metrics(run.evaluated(), val_rows, workers=workers, accelerator=accelerator)
+            run.record_validation(step, result)
+        run.save_checkpoint(step)
+    return run.finish()
 
 
-def _check_labels(val_rows: Any, recipe: Recipe) -> None:
-    """I-AUC, by which the best weights are chosen, needs held-out pictures of both kinds."""
+def _check_both_labels(val_rows: Any, recipe: Recipe) -> None:
+    """I-AUC, by which the best weights are chosen, needs held-out images of both kinds."""
     labels = set(val_rows["label"]) if len(val_rows) else set()
     if labels != {0, 1}:
         raise UserError(
-            f"{recipe.data.root}: the {len(val_rows)} held-out pictures are not of both kinds, authentic and "
+            f"{recipe.data.root}: the {len(val_rows)} held-out images are not of both kinds, authentic and "
             f"manipulated: raise --data.val-share (it is {recipe.data.val_share:g}) or change --data.split-seed"
         )
-
-
-def _to_device(batch: dict[str, Any], accelerator: Accelerator, optim: OptimConfig) -> dict[str, Any]:
-    layout = torch.channels_last if optim.channels_last else torch.contiguous_format
-    moved = {
-        key: value.to(accelerator.device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
-    moved["image"] = moved["image"].contiguous(memory_format=layout)
-    return moved

@@ -1,6 +1,6 @@
 """TransCAM's augmentation, with which the paper's settings agree.
 
-Pictures are (H, W, 3) uint8 RGB. Resizing is Pillow's bicubic, which smooths when it shrinks. All randomness
+Images are (H, W, 3) uint8 RGB. Resizing is Pillow's bicubic, which smooths when it shrinks. All randomness
 comes from torch's default CPU generator.
 """
 
@@ -21,12 +21,12 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarra
     """(H, W, 3) uint8 -> float32 (3, S, S), S = `crop_size`.
 
     Resize to a long side drawn uniformly from `long_side` ((0, 0): keep the size), mirror, colour jitter,
-    normalise, crop at random; what is smaller is laid at a random place on zeros.
+    normalise, crop at random; what is smaller is laid at a random position on zeros.
     """
     colours = v2.ColorJitter(*data.jitter) if any(data.jitter) else None
 
-    def transform(picture: np.ndarray) -> Tensor:
-        image = Image.fromarray(picture)
+    def transform(pixels: np.ndarray) -> Tensor:
+        image = Image.fromarray(pixels)
         if data.long_side[1]:
             image = resize_long_side(image, _integer(*data.long_side))
         if _uniform() < data.flip:
@@ -38,10 +38,10 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarra
     return transform
 
 
-def normalize(picture: np.ndarray, model: ModelConfig) -> Tensor:
+def normalize(image: np.ndarray, model: ModelConfig) -> Tensor:
     """(H, W, 3) uint8 -> float32 (3, H, W): (x - mean) / std on 0..255."""
     mean, std = (np.asarray(values, np.float32) for values in (model.mean, model.std))
-    planes = ((picture.astype(np.float32) - mean) / std).transpose(2, 0, 1)
+    planes = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(planes))
 
 
@@ -53,7 +53,7 @@ def resize_long_side(image: Image.Image, long_side: int) -> Image.Image:
 
 
 def random_crop(image: Tensor, size: int) -> Tensor:
-    """(C, H, W) -> (C, size, size): a window at a random place, along a short side the picture on zeros."""
+    """(C, H, W) -> (C, size, size): a window at a random position, along a short side the image on zeros."""
     crop = image.new_zeros((image.shape[0], size, size))
     source, target = [], []
     for side in image.shape[-2:]:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from papers_shared.cli import choose_recipe, parse, run_verbs
 
 ABOUT = "Feature Amplification Network: semantic segmentation in cluttered, translucent scenes."
 USAGE = {
-    "train": "train a recipe:            fanet train zerowaste_f --data.root ZEROWASTE",
-    "evaluate": "score a model on a split:  fanet evaluate runs/zerowaste_f/best --data.root ZEROWASTE",
-    "predict": "segment pictures:          fanet predict MODEL photo.jpg --output out",
-    "data": "check, cache, toy:         fanet data check ZEROWASTE",
-    "convert": "import the authors' files: fanet convert checkpoint.pth.tar MODEL",
-    "export": "write ONNX, torch.export:  fanet export MODEL --output model.onnx --format onnx",
-    "figures": "draw the paper's figures:  fanet figures MODEL --images frame.png --output figures",
-    "demo": "see all of it in a minute: fanet demo",
+    "train": "train a recipe:             fanet train zerowaste_f --data.root ZEROWASTE",
+    "evaluate": "score a model on a split:   fanet evaluate runs/zerowaste_f/best --data.root ZEROWASTE",
+    "predict": "segment images:             fanet predict MODEL photo.jpg --output out",
+    "data": "check, cache, toy:          fanet data check ZEROWASTE",
+    "convert": "import official files:      fanet convert checkpoint.pth.tar MODEL",
+    "export": "write ONNX, torch.export:   fanet export MODEL --output model.onnx",
+    "figures": "draw the paper's figures:   fanet figures MODEL --images photo.jpg --output figures",
+    "demo": "see all of it in a minute:  fanet demo",
 }
+DATA_ACTIONS = ("check", "cache", "toy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verb(verb: str, arguments: list[str]) -> int:
     import fanet.options
 
-    options = parse(getattr(fanet.options, f"{verb.capitalize()}Options"), arguments, f"fanet {verb}")
-    return importlib.import_module(f"fanet.{verb}").run(options)
+    given = parse(getattr(fanet.options, f"{verb.capitalize()}Options"), arguments, f"fanet {verb}")
+    return importlib.import_module(f"fanet.{verb}").run(given)
 
 
 def _train(arguments: list[str]) -> int:
-    from fanet.config import RECIPES, Recipe
+    from fanet.config import Recipe
+    from fanet.recipes import RECIPES
 
     recipe = choose_recipe("fanet", RECIPES, Recipe, arguments)
     if recipe is None:
@@ -53,37 +53,11 @@ def _train(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    actions = ("check", "cache", "toy")
-    if not arguments or arguments[0] not in actions:
-        print(f"usage: fanet data {{{','.join(actions)}}} ...  (`fanet data check --help`)")
+    if not arguments or arguments[0] not in DATA_ACTIONS:
+        print(f"usage: fanet data {{{','.join(DATA_ACTIONS)}}} ...  (`fanet data check --help`)")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     action, rest = arguments[0], arguments[1:]
-    from fanet.options import DataCacheOptions, DataCheckOptions, DataToyOptions
+    import fanet.options
 
-    if action == "check":
-        options = parse(DataCheckOptions, rest, "fanet data check")
-        from fanet.data import check
-        from papers_shared.runs import write_json
-
-        data = replace(options.data, root=options.root or options.data.root)
-        report = check(data)
-        report.print()
-        if options.json:
-            write_json(Path(options.json), report.to_json())
-        return report.exit_code
-    if action == "cache":
-        options = parse(DataCacheOptions, rest, "fanet data cache")
-        from fanet.cache import PixelCache
-
-        cache = PixelCache(options.folder, 0.0)
-        print(cache.describe())
-        if options.clear:
-            cache.clear()
-            print("cleared")
-        return 0
-    options = parse(DataToyOptions, rest, "fanet data toy")
-    from fanet.toy import write_zerowaste
-
-    write_zerowaste(Path(options.root), seed=options.seed)
-    print(f"written: {options.root}")
-    return 0
+    given = parse(getattr(fanet.options, f"Data{action.capitalize()}Options"), rest, f"fanet data {action}")
+    return getattr(importlib.import_module("fanet.data.commands"), f"run_{action}")(given)

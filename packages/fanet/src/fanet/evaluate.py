@@ -1,44 +1,47 @@
-"""A model and a split in, the paper's figures out.
+"""A model and a split in, the paper's metrics out.
 
-Protocol `paper` (the authors' mmsegmentation test pipeline): whole frames, two resizes, logits brought back to the
-frame's own size, one confusion matrix over the split at original resolution, background included, label 255 left
-out. Each frame counts once on any number of processes, so the figures do not depend on it.
+Every image goes the road of `fanet.inference.predict`; one confusion matrix over the split at original resolution,
+background included, label 255 left out. Each image counts once on any number of processes, so the metrics do not
+depend on it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from fanet.cache import PixelCache
-from fanet.config import ModelConfig
-from fanet.data import ClassificationSamples, class_names, load_frame, load_labels, open_split, quick_check
+from fanet.data import ClassificationSamples, class_names, load_image, load_mask, open_split, quick_check
+from fanet.data.cache import PixelCache
+from fanet.inference import MULTI_SCALE, describe_protocol, predict
 from fanet.modeling.segmenter import Segmenter
-from fanet.options import EvaluateOptions
-from fanet.transforms import prepare_image
 from papers_shared.errors import UserError
+from papers_shared.files import write_json
 from papers_shared.metrics import ConfusionMatrix
-from papers_shared.runs import Progress, make_accelerator
+from papers_shared.progress import Progress
+from papers_shared.results import evaluation_file
+from papers_shared.threads import evaluation_mode
+from papers_shared.training.distributed import make_accelerator
 
-MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+if TYPE_CHECKING:
+    from fanet.options import EvaluateOptions
 
 
 def evaluate(
     segmenter: Segmenter,
     rows: Any,
     *,
-    ignore_index: int = 255,
-    ratios: Sequence[float] = (1.0,),
     flip: bool = False,
+    ratios: Sequence[float] = (1.0,),
+    tile: int = 0,
+    overlap: float = 0.25,
+    ignore_index: int = 255,
     workers: int = 0,
     cache: PixelCache | None = None,
     accelerator: Accelerator | None = None,
@@ -47,39 +50,32 @@ def evaluate(
     """mIoU and pixel accuracy of a segmenter over the rows of `fanet.data.open_split`, as fractions.
 
     Args:
-        ratios: test-time scales; more than one, or `flip`, averages the class probabilities over all views.
-        accelerator: shares the frames among its processes; every process returns the same result.
+        flip, ratios, tile, overlap: Of `fanet.inference.predict`.
+        workers: Processes that decode images and masks.
+        accelerator: Shares the images among its processes; every process returns the same result. Its precision is
+            what the network computes in.
 
     Returns:
         `miou`, `pixel_acc`, `iou` and `class_acc` (one value per class, None where it never occurs), `classes`,
-        `frames`, `protocol` and `definition`.
+        `images`, `protocol` and `definition`.
     """
     accelerator = accelerator or make_accelerator()
     config = segmenter.config
-    rank, world = accelerator.process_index, accelerator.num_processes
-    mine = range(rank, len(rows), world)
-    views = [(ratio, flipped) for ratio in ratios for flipped in ((False, True) if flip else (False,))]
-    frames = _Frames(rows, mine, config, views, ignore_index, cache)
+    options: dict[str, Any] = {"flip": flip, "ratios": ratios, "tile": tile, "overlap": overlap}
+    options["precision"] = accelerator.mixed_precision
+    mine = range(accelerator.process_index, len(rows), accelerator.num_processes)
+    samples = _Samples(rows, mine, config.num_classes, ignore_index, cache)
     confusion = ConfusionMatrix(config.num_classes, ignore_index)
-    bar = Progress(len(mine), unit="frame") if progress and accelerator.is_main_process else None
-    segmenter.eval()
-    with torch.inference_mode():
-        for number, (inputs, labels, name) in enumerate(
-            DataLoader(frames, batch_size=None, num_workers=workers), start=1
-        ):
-            size = (labels.shape[0], labels.shape[1])
-            with accelerator.autocast():
-                prediction = _classify_pixels(
-                    segmenter, [view.to(accelerator.device) for view in inputs], views, size
-                )
+    shown = progress and accelerator.is_main_process
+    with Progress(len(mine), unit="image", enabled=shown) as bar:
+        loader = DataLoader(samples, batch_size=None, num_workers=workers)
+        for number, (image, mask, name) in enumerate(loader, start=1):
+            found = predict(segmenter, np.asarray(image), **options)
             try:
-                confusion.update(prediction.cpu(), labels)
+                confusion.update(found.mask, mask)
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
-            if bar is not None:
-                bar.update(number)
-    if bar is not None:
-        bar.close()
+            bar.update(number)
     counts = accelerator.reduce(confusion.counts.to(accelerator.device), "sum")
     confusion.counts = counts.cpu()
     scores = confusion.compute()
@@ -89,69 +85,29 @@ def evaluate(
         "iou": list(scores.iou),
         "class_acc": list(scores.class_acc),
         "classes": list(config.class_names),
-        "frames": len(rows),
-        "protocol": protocol_name(config, ratios, flip),
+        "images": len(rows),
+        "protocol": describe_protocol(config, **options),
         "definition": scores.definition,
     }
 
 
-def protocol_name(config: ModelConfig, ratios: Sequence[float], flip: bool) -> str:
-    """The protocol as printed beside the figures."""
-    long_side, short_side = config.test_scale
-    views = f"ratios {', '.join(f'{r:g}' for r in ratios)}" if tuple(ratios) != (1.0,) else "one scale"
-    return (
-        f"whole frames resized within {long_side}x{short_side}, sides up to multiples of {config.test_divisor}, "
-        f"{views}, {'with' if flip else 'no'} flip; scored at original resolution"
-    )
-
-
-def _classify_pixels(
-    segmenter: Segmenter, inputs: list[Tensor], views: list[tuple[float, bool]], size: tuple[int, int]
-) -> Tensor:
-    """Class ids (H, W) at the frame's own size from one input (1, 3, h, w) per view."""
-    if len(inputs) == 1 and not views[0][1]:
-        # not argmax, which is several times slower on the CPU
-        return _logits_at(segmenter, inputs[0], size).max(1).indices[0]
-    mean = torch.zeros(())
-    for view, (_, flipped) in zip(inputs, views, strict=True):
-        probabilities = _logits_at(segmenter, view, size).softmax(1)
-        mean = mean.to(probabilities.device) + (probabilities.flip(-1) if flipped else probabilities)
-    return mean.max(1).indices[0]
-
-
-def _logits_at(segmenter: Segmenter, view: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (1, C, H, W) at `size` through the network's input size: two bilinear steps, as the authors do."""
-    logits = segmenter(view).logits.float()
-    logits = F.interpolate(logits, view.shape[-2:], mode="bilinear", align_corners=False)
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
-
-
-class _Frames(Dataset):
-    """(one network input per view, labels (H, W) int64, name) for each of this process's frames."""
+class _Samples(Dataset):
+    """(image (H, W, 3) uint8, mask (H, W) uint8, name) for each of this process's rows."""
 
     def __init__(
-        self,
-        rows: Any,
-        indices: range,
-        config: ModelConfig,
-        views: list[tuple[float, bool]],
-        ignore_index: int,
-        cache: PixelCache | None,
+        self, rows: Any, indices: range, num_classes: int, ignore_index: int, cache: PixelCache | None
     ) -> None:
-        self.rows, self.indices, self.config, self.views = rows, indices, config, views
+        self.rows, self.indices, self.num_classes = rows, indices, num_classes
         self.ignore_index, self.cache = ignore_index, cache
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[list[Tensor], Tensor, str]:
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, str]:
         row = self.rows[self.indices[position]]
-        frame = load_frame(row, self.cache)
-        labels = load_labels(row, self.config.num_classes, self.ignore_index, self.cache)
-        inputs = [
-            prepare_image(frame, self.config, ratio=ratio, flip=flipped) for ratio, flipped in self.views
-        ]
-        return inputs, torch.from_numpy(np.array(labels, dtype=np.int64)), row["name"]
+        image = load_image(row, self.cache)
+        mask = load_mask(row, self.num_classes, self.ignore_index, self.cache)
+        return torch.from_numpy(image), torch.from_numpy(mask), row["name"]
 
 
 def evaluate_classifier(
@@ -163,7 +119,7 @@ def evaluate_classifier(
     workers: int = 0,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy as fractions, each picture counted once on any number of processes."""
+    """Top-1 and top-5 accuracy as fractions, each image counted once on any number of processes."""
     accelerator = accelerator or make_accelerator()
     mine = list(range(accelerator.process_index, len(rows), accelerator.num_processes))
     samples = ClassificationSamples(rows, transform, seed=0)
@@ -171,26 +127,25 @@ def evaluate_classifier(
         samples, sampler=[(0, index) for index in mine], batch_size=batch_size, num_workers=workers
     )
     hits = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
-    classifier.eval()
-    with torch.inference_mode(), accelerator.autocast():
+    with evaluation_mode(classifier), torch.inference_mode(), accelerator.autocast():
         for batch in loader:
             labels = batch["label"].to(accelerator.device)
             logits = classifier(batch["image"].to(accelerator.device)).float()
             best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
             counts = [len(labels), int(best[:, 0].sum()), int(best.any(1).sum())]
             hits += torch.tensor(counts, dtype=torch.float64, device=accelerator.device)
-    pictures, top1, top5 = accelerator.reduce(hits, "sum").tolist()
+    images, top1, top5 = accelerator.reduce(hits, "sum").tolist()
     return {
-        "top1": top1 / pictures,
-        "top5": top5 / pictures,
-        "pictures": int(pictures),
+        "top1": top1 / images,
+        "top5": top5 / images,
+        "images": int(images),
         "protocol": "one centre crop",
-        "definition": "share of pictures whose class is the first (top1) or among the first five (top5) answers",
+        "definition": "share of images whose class is the first (top1) or among the first five (top5) answers",
     }
 
 
 def run(options: EvaluateOptions) -> int:
-    """The verb `fanet evaluate`: print the table and write the JSON."""
+    """`fanet evaluate`: print the table and write the JSON."""
     accelerator = make_accelerator(options.precision)
     data = options.data
     segmenter = Segmenter.from_pretrained(options.model).to(accelerator.device)
@@ -201,14 +156,16 @@ def run(options: EvaluateOptions) -> int:
     if names != segmenter.config.class_names:
         raise UserError(
             f"{options.model} knows the classes {list(segmenter.config.class_names)} and {data.root} has "
-            f"{list(names)}: evaluate a model on data of its own classes, or name them with --data.class-names."
+            f"{list(names)}: evaluate a model on data of its own classes, or name them with --data.class-names"
         )
     result = evaluate(
         segmenter,
         rows,
-        ignore_index=data.ignore_index,
-        ratios=MULTI_SCALE_RATIOS if options.multi_scale else (1.0,),
         flip=options.flip,
+        ratios=MULTI_SCALE if options.multi_scale else (1.0,),
+        tile=options.tile,
+        overlap=options.overlap,
+        ignore_index=data.ignore_index,
         workers=data.workers,
         cache=PixelCache(data.cache, data.cache_gb),
         accelerator=accelerator,
@@ -216,18 +173,23 @@ def run(options: EvaluateOptions) -> int:
     )
     result = {"model": options.model, "data": data.root, "split": options.split, **result}
     if accelerator.is_main_process:
-        output = _output_file(options)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=2) + "\n")
+        file = evaluation_file(options.model, options.output, *_about(options))
+        write_json(file, result)
         print(table(result))
-        print(f"\nprotocol: {result['protocol']}\n{result['definition']}\nwritten: {output}")
+        print(f"\nprotocol: {result['protocol']}\n{result['definition']}\nwritten: {file}")
     return 0
 
 
-def _output_file(options: EvaluateOptions) -> Path:
-    name = f"evaluation-{options.split}.json"
-    model = Path(options.model)
-    return Path(options.output) if options.output else (model.parent / name if model.is_dir() else Path(name))
+def _about(options: EvaluateOptions) -> list[str]:
+    """What tells this evaluation of a model from its others: data, split, and what differs from the protocol."""
+    return [
+        Path(options.data.root).expanduser().resolve().name,
+        options.split,
+        "flip" if options.flip else "",
+        "multi-scale" if options.multi_scale else "",
+        f"tile-{options.tile}-overlap-{options.overlap:g}" if options.tile else "",
+        "" if options.precision == "no" else options.precision,
+    ]
 
 
 def table(result: dict[str, Any]) -> str:

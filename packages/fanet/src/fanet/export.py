@@ -1,8 +1,8 @@
 """Write the network as one file: `torch.export` (.pt2) or ONNX, checked against eager before it is kept.
 
-The exported graph takes normalised pictures (B, 3, height, width) of one fixed size, as the pyramid pooling
+The exported network takes normalised images (B, 3, height, width) of one fixed size, as the pyramid pooling
 of the head is laid out for it, and gives logits (B, num_classes, ceil(height / 4), ceil(width / 4)).
-Preparing the picture and enlarging the logits stay with the caller; the model's `config.json` is stored
+Preparing the image and enlarging the logits stay with the caller; the model's `config.json` is stored
 inside the file for that (mean, std, class names, test scale): in `extra_files` of a .pt2, in the metadata of
 an ONNX model.
 """
@@ -13,21 +13,25 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fanet.modeling.segmenter import Segmenter
-from fanet.options import ExportOptions
-from fanet.predict import open_segmenter
+from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.graphs import Exported, graph_kind, write_checked
-from papers_shared.hub import dataclass_to_json
+from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.hub import open_model
+
+if TYPE_CHECKING:
+    from fanet.options import ExportOptions
 
 
 @dataclass(frozen=True)
 class ExportReport(Exported):
+    """What was written, and for which input."""
+
     input_shape: tuple[int, int, int, int]
     output_shape: tuple[int, ...]
 
@@ -47,7 +51,7 @@ def export(
         UserError: unknown suffix, a size below 32, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = graph_kind(output, format)
+    kind = export_format(output, format)
     if min(height, width) < 32 or batch < 1:
         raise UserError(
             f"an input of {batch}x3x{height}x{width}: height and width must be 32 or more, batch 1 or more"
@@ -85,7 +89,7 @@ class _Logits(nn.Module):
 def run(options: ExportOptions) -> int:
     """`fanet export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
     report = export(
-        open_segmenter(options.model, "cpu"),
+        open_model(Segmenter, options.model, "cpu"),
         options.output,
         format=options.format,
         height=options.height,

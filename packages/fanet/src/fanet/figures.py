@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from fanet.data import load_labels
+from fanet.data import load_mask
+from fanet.drawing import class_palette
+from fanet.inference import Segmentation, predict
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
-from fanet.options import FiguresOptions
-from fanet.predict import open_segmenter, predict
-from fanet.transforms import prepare_image
+from papers_shared.drawing import heat_map, legend, overlay, side_by_side
 from papers_shared.errors import UserError
-from papers_shared.heat import heat_map
-from papers_shared.images import legend, load_image, overlay, palette_for, side_by_side
-from papers_shared.inputs import match_pictures, unique_names
+from papers_shared.hub import open_model
+from papers_shared.images import load_image
+from papers_shared.inputs import match_images, unique_names
+
+if TYPE_CHECKING:
+    from fanet.options import FiguresOptions
 
 
 def qualitative(
@@ -29,16 +33,15 @@ def qualitative(
     *,
     width: int = 320,
 ) -> Image.Image:
-    """Fig. 5: one row per picture, with the picture, the truth where there is one, and each model's
-    prediction.
+    """Fig. 5: one row per image, with the image, the truth where there is one, and each model's prediction.
 
     Args:
-        segmenters: title -> model; all of the same classes.
-        masks: truth as index masks, one or None per picture.
-        width: of one picture in the panel, in pixels.
+        segmenters: Title -> model; all of the same classes.
+        masks: Truth as index masks, one or None per image.
+        width: Of one image in the panel, in pixels.
     """
     first = next(iter(segmenters.values())).config
-    palette = palette_for(first.num_classes, first.palette)
+    palette = class_palette(first.class_names, first.palette)
     for title, segmenter in segmenters.items():
         if segmenter.config.class_names != first.class_names:
             raise UserError(f"{title} has other classes than the first model: draw them in separate panels")
@@ -52,37 +55,36 @@ def qualitative(
             columns.append(("no truth given", Image.new("RGB", image.size, (128, 128, 128))))
         for title, segmenter in segmenters.items():
             columns.append((title, overlay(image, predict(segmenter, image).mask, palette)))
-        rows.append(side_by_side([(title, _fit(picture, width)) for title, picture in columns]))
+        rows.append(side_by_side([(title, _fit(column, width)) for title, column in columns]))
     return legend(_stack(rows), first.class_names, palette, text_size=16)
 
 
 def frm_maps(
     segmenter: Segmenter, image: str | Path, mask: str | Path | None = None, *, width: int = 320
 ) -> Image.Image:
-    """Fig. 6: what the feature refinement module in the last block of stage 3 does to one picture.
+    """Fig. 6: what the feature refinement module in the last block of stage 3 does to one image.
 
-    In the paper's order: the picture, the FRM's input F, the high frequencies R = F - Q, the low frequencies
+    In the paper's order: the image, the FRM's input F, the high frequencies R = F - Q, the low frequencies
     S = F * Q, the FRM's output, the prediction, and the truth if there is one. A map is the mean magnitude
     over its channels, stretched between its 1st and 99th percentile.
 
     Raises:
-        UserError: the backbone has no FRM (it is not a FANet, or its switches are off).
+        UserError: The backbone has no FRM (it is not a FANet, or its switches are off).
     """
-    config = segmenter.config
-    palette = palette_for(config.num_classes, config.palette)
-    picture = load_image(image)
-    columns = [("image", picture)]
-    for title, features in frm_features(segmenter, prepare_image(picture, config)).items():
-        columns.append((title, heat_map(features.abs().mean(0).cpu().numpy(), picture.size)))
-    columns.append(("prediction", overlay(picture, predict(segmenter, picture).mask, palette)))
+    result, features = frm_features(segmenter, load_image(image))
+    columns = [("image", result.image)]
+    for title, values in features.items():
+        columns.append((title, heat_map(values.abs().mean(0).cpu().numpy(), result.image.size)))
+    columns.append(("prediction", overlay(result.image, result.mask, result.palette)))
     if mask is not None:
-        columns.append(("truth", overlay(picture, _truth(image, mask, config.num_classes), palette)))
+        truth = _truth(image, mask, len(result.class_names))
+        columns.append(("truth", overlay(result.image, truth, result.palette)))
     drawn = side_by_side([(title, _fit(column, width)) for title, column in columns])
-    return legend(drawn, config.class_names, palette, text_size=16)
+    return legend(drawn, result.class_names, result.palette, text_size=16)
 
 
-def frm_features(segmenter: Segmenter, images: Tensor) -> dict[str, Tensor]:
-    """Maps (C, h, w) of the last FRM of stage 3 for a normalised picture (1, 3, H, W): F, R, S, output."""
+def frm_features(segmenter: Segmenter, image: Image.Image) -> tuple[Segmentation, dict[str, Tensor]]:
+    """The prediction, and maps (C, h, w) of the last FRM of stage 3 on the way to it: F, R, S, output."""
     modules = [
         module
         for name, module in segmenter.named_modules()
@@ -92,26 +94,55 @@ def frm_features(segmenter: Segmenter, images: Tensor) -> dict[str, Tensor]:
         raise UserError(f"the backbone {segmenter.config.backbone} has no feature refinement module to draw")
     seen: list[tuple[Tensor, Tensor]] = []
     handle = modules[-1].register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    training = segmenter.training
-    segmenter.eval()
     try:
-        with torch.no_grad():
-            segmenter(images.to(next(segmenter.parameters()).device))
-            features, output = seen[0]
-            smooth = modules[-1].smooth(features)
+        result = predict(segmenter, image)
     finally:
         handle.remove()
-        segmenter.train(training)
+    features, output = seen[0]
+    with torch.no_grad():
+        smooth = modules[-1].smooth(features)
     maps = {"F: FRM input": features, "R = F - Q": features - smooth, "S = F * Q": features * smooth}
-    return {title: value[0] for title, value in (maps | {"FRM output": output}).items()}
+    return result, {title: value[0] for title, value in (maps | {"FRM output": output}).items()}
+
+
+def run(options: FiguresOptions) -> int:
+    """`fanet figures`: writes qualitative.png and, for the first model that has an FRM, frm-NAME.png."""
+    if not options.models:
+        raise UserError("no model given: name one or more model folders")
+    images = match_images(options.images)
+    truth = {path.stem: path for path in match_images(options.masks)} if options.masks else {}
+    masks = [truth.get(path.stem) for path in images]
+    if truth and not any(masks):
+        raise UserError(f"no mask has the name of an image, such as {images[0].stem!r}")
+    segmenters = {_title(model): open_model(Segmenter, model, options.device) for model in options.models}
+    if len(segmenters) < len(options.models):
+        raise UserError(
+            "two models have the same name: each is titled by its folder, best/ and last/ by their run"
+        )
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    qualitative(segmenters, images, masks, width=options.width).save(output / "qualitative.png")
+    print(f"written: {output / 'qualitative.png'}")
+    refined = [
+        segmenter
+        for segmenter in segmenters.values()
+        if any(isinstance(module, FeatureRefinement) for module in segmenter.modules())
+    ]
+    if not refined:
+        print("no FRM maps: none of the models has a feature refinement module")
+        return 0
+    for path, mask, name in zip(images, masks, unique_names(images), strict=True):
+        frm_maps(refined[0], path, mask, width=options.width).save(output / f"frm-{name}.png")
+        print(f"written: {output / f'frm-{name}.png'}")
+    return 0
 
 
 def _truth(image: str | Path, mask: str | Path, num_classes: int) -> np.ndarray:
-    """The index mask (H, W) uint8 of a picture; UserError if it does not belong to it."""
+    """The index mask (H, W) uint8 of an image; UserError if it does not belong to it."""
     row = {"name": str(mask)} | {
         key: {"path": str(path), "bytes": None} for key, path in (("image", image), ("mask", mask))
     }
-    return load_labels(row, num_classes)
+    return load_mask(row, num_classes)
 
 
 def _title(model: str) -> str:
@@ -133,35 +164,3 @@ def _stack(rows: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(row, (0, top))
         top += row.height
     return sheet
-
-
-def run(options: FiguresOptions) -> int:
-    """`fanet figures`: writes qualitative.png and, for the first model that has an FRM, frm-NAME.png."""
-    if not options.models:
-        raise UserError("no model given: name one or more model folders")
-    images = match_pictures(options.images)
-    truth = {path.stem: path for path in match_pictures(options.masks)} if options.masks else {}
-    masks = [truth.get(path.stem) for path in images]
-    if truth and not any(masks):
-        raise UserError(f"no mask has the name of a picture, such as {images[0].stem}")
-    segmenters = {_title(model): open_segmenter(model, options.device) for model in options.models}
-    if len(segmenters) < len(options.models):
-        raise UserError(
-            "two models have the same name: each is titled by its folder, best/ and last/ by their run"
-        )
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    qualitative(segmenters, images, masks, width=options.width).save(output / "qualitative.png")
-    print(f"written: {output / 'qualitative.png'}")
-    refined = [
-        segmenter
-        for segmenter in segmenters.values()
-        if any(isinstance(module, FeatureRefinement) for module in segmenter.modules())
-    ]
-    if not refined:
-        print("no FRM maps: none of the models has a feature refinement module")
-        return 0
-    for path, mask, name in zip(images, masks, unique_names(images), strict=True):
-        frm_maps(refined[0], path, mask, width=options.width).save(output / f"frm-{name}.png")
-        print(f"written: {output / f'frm-{name}.png'}")
-    return 0

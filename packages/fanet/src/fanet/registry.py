@@ -9,6 +9,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from fanet.modeling.fanet import FANet
+from fanet.names import timm_names
 
 MODELS = ("fanet_tiny", "test_fanet")
 
@@ -37,11 +38,8 @@ default_cfgs = generate_default_cfgs(
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """Weights under our names from a file of ours or of the authors, for timm's `checkpoint_path` and kin."""
-    from fanet.convert import convert_state_dict
-
-    state_dict = state_dict.get("state_dict", state_dict)
-    return state_dict if "stem.conv.weight" in state_dict else convert_state_dict(state_dict)
+    """Weights under the timm model's names, from a file of ours or an official one."""
+    return timm_names(state_dict.get("state_dict", state_dict))
 
 
 def _create_fanet(variant: str, pretrained: bool, **kwargs: Any) -> FANet:

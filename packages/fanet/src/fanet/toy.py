@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from fanet.config import ZEROWASTE_CLASSES
-from fanet.data.polygons import fill_polygon
+from fanet.data.masks import fill_polygon
 from fanet.toy_materials import MATERIALS, Patch, Random, noise, paper, sheet
 
 FRAMES_PER_VIDEO = 8
@@ -50,7 +50,7 @@ def write_zerowaste(
             name = f"{video:02d}_frame_{10 * (index % FRAMES_PER_VIDEO) + 100 * video:06d}.PNG"
             belt = _Belt.draw(np.random.default_rng([seed, 1, video]))
             scene = draw_scene(np.random.default_rng([seed, 2, number, index]), belt, size)
-            cv2.imwrite(str(root / split / "data" / name), cv2.cvtColor(scene.frame, cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(root / split / "data" / name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
             cv2.imwrite(str(root / split / "sem_seg" / name), scene.labels)
             images.append(
                 {"id": index, "file_name": name, "height": size[0], "width": size[1], "license": None}
@@ -66,7 +66,7 @@ def write_zerowaste(
 
 @dataclass(frozen=True)
 class Scene:
-    frame: np.ndarray
+    image: np.ndarray
     """(H, W, 3) uint8 RGB."""
     labels: np.ndarray
     """(H, W) uint8 class ids."""
@@ -82,9 +82,9 @@ class _Belt:
     light: float
     """Brightness of the lamp."""
     lamp: float
-    """Where across the picture the lamp is, 0..1."""
+    """Where across the image the lamp is, 0..1."""
     rib: float
-    """Distance of the belt's ribs in pixels of a 192 pixel high picture."""
+    """Distance of the belt's ribs in pixels of a 192 pixel high image."""
     papers: int
 
     @staticmethod
@@ -108,14 +108,14 @@ def draw_scene(rng: Random, belt: _Belt, size: tuple[int, int]) -> Scene:
     unit = height / 192
     canvas = _belt_surface(rng, belt, height, width, unit)
     for _ in range(belt.papers):
-        piece = _Piece.place(rng, size, unit * rng.uniform(12, 34), rng.uniform(0.35, 1.0), sheet)
+        piece = _Piece.lay(rng, size, unit * rng.uniform(12, 34), rng.uniform(0.35, 1.0), sheet)
         piece.paint(rng, canvas, paper, unit)
     counts = rng.multinomial(int(rng.integers(5, 10)), SHARES)
     objects, labels = [], np.zeros(size, np.uint8)
     for category, (count, material) in enumerate(zip(counts, MATERIALS, strict=True), start=1):
         for _ in range(count):
             reach = unit * rng.uniform(*material.reach)
-            piece = _Piece.place(rng, size, reach, rng.uniform(*material.aspect), material.outline)
+            piece = _Piece.lay(rng, size, reach, rng.uniform(*material.aspect), material.outline)
             inside = fill_polygon(piece.outline, height, width)
             if inside.sum() < 40 * unit**2:
                 continue
@@ -150,8 +150,8 @@ class _Piece:
     outline: np.ndarray
 
     @staticmethod
-    def place(rng: Random, size: tuple[int, int], reach: float, aspect: float, shape: Callable) -> _Piece:
-        """Put a thing of half length `reach` pixels somewhere, so that most of it is in view."""
+    def lay(rng: Random, size: tuple[int, int], reach: float, aspect: float, shape: Callable) -> _Piece:
+        """Lay a thing of half length `reach` pixels somewhere, so that most of it is in view."""
         height, width = size
         centre = (rng.uniform(-0.02, 1.02) * width, rng.uniform(0.0, 1.0) * height)
         angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.22)

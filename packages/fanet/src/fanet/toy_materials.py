@@ -223,7 +223,7 @@ class Material:
     outline: Callable[[Random], np.ndarray]
     surface: Callable[[Random, Patch], tuple[np.ndarray, np.ndarray]]
     reach: tuple[float, float]
-    """Half length in pixels of a 192 pixel high picture."""
+    """Half length in pixels of a 192 pixel high image."""
     aspect: tuple[float, float]
     """Half width over half length."""
 

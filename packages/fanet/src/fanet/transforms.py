@@ -1,4 +1,4 @@
-"""The training and test pipelines of the authors' configuration, as torchvision v2 transforms.
+"""The training and test pipelines of the official configuration, as torchvision v2 transforms.
 
 They take tv_tensors: `Image` (3, H, W) uint8 RGB and `Mask` (H, W) uint8. The pixels are computed by OpenCV
 (bilinear without antialiasing, 8-bit HSV), so that they equal mmsegmentation's. All randomness comes from
@@ -22,7 +22,7 @@ from fanet.config import DataConfig, ModelConfig
 
 
 def keep_ratio_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the largest picture of this shape whose long and short sides stay within `scale`."""
+    """(height, width) of the largest image of this shape whose long and short sides stay within `scale`."""
     factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
     return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
@@ -48,10 +48,10 @@ def test_transform(model: ModelConfig) -> v2.Compose:
 def prepare_image(
     image: PILImage.Image | np.ndarray, model: ModelConfig, ratio: float = 1.0, flip: bool = False
 ) -> Tensor:
-    """One picture through the test pipeline.
+    """One image through the test pipeline.
 
     Args:
-        image: PIL picture, or (H, W, 3) uint8 RGB.
+        image: Pillow image, or (H, W, 3) uint8 RGB.
         ratio: multiplies the limits of the keep-ratio resize (multi-scale testing).
         flip: mirror it left to right, after the resizes.
 
@@ -66,7 +66,7 @@ def prepare_image(
 
 
 def classification_transform(data: DataConfig, model: ModelConfig, train: bool) -> Callable[..., Tensor]:
-    """PIL picture -> float32 (3, S, S) normalised, S = `crop_size`; timm's ImageNet pipelines.
+    """Pillow image -> float32 (3, S, S) normalised, S = `crop_size`; timm's ImageNet pipelines.
 
     Training: random resized crop, flip, RandAugment (magnitude 9, std 0.5), random erasing 0.25.
     Evaluation: shorter side to S / 0.875 (256 for 224), bicubic, centre crop.
@@ -92,13 +92,13 @@ def classification_transform(data: DataConfig, model: ModelConfig, train: bool) 
 
 
 class _Pair(v2.Transform):
-    """A transform of pictures and masks; other inputs pass."""
+    """A transform of images and masks; other inputs pass."""
 
     _transformed_types: tuple[type, ...] = (tv_tensors.Image, tv_tensors.Mask)
 
 
 class RandomScaleResize(_Pair):
-    """Keep-ratio resize to `scale` times a ratio drawn uniformly; pictures bilinear, masks nearest.
+    """Keep-ratio resize to `scale` times a ratio drawn uniformly; images bilinear, masks nearest.
 
     The limits of the long and the short side are truncated to integers after the multiplication.
     """
@@ -142,7 +142,7 @@ class TestResize(_Pair):
 
 
 class LabelAwareCrop(_Pair):
-    """Crop of `size` x `size` (less where the picture is smaller) in which no class fills too much.
+    """Crop of `size` x `size` (less where the image is smaller) in which no class fills too much.
 
     A crop is drawn anew, up to 10 times, until it holds more than one class and the largest share of its
     labelled pixels is below `cat_max_ratio`; the eleventh draw is taken unchecked. Without a mask the first
@@ -197,7 +197,7 @@ class RandomFlip(_Pair):
 
 
 class PhotometricDistortion(_Pair):
-    """Brightness, contrast, saturation and hue, each with probability 1/2, on uint8 pictures.
+    """Brightness, contrast, saturation and hue, each with probability 1/2, on uint8 images.
 
     Brightness + U(-b, b); contrast * U(c) before or after the colour steps (a fair coin); saturation * U(s)
     in OpenCV's 8-bit HSV; hue + an integer in [-h, h) modulo 180. Steps clip to 0..255 and truncate to uint8.
@@ -254,7 +254,7 @@ class Normalize(_Pair):
 
 
 class PadTo(_Pair):
-    """Pad right and bottom to `size` x `size`: normalised pictures with 0, masks with `ignore_index`."""
+    """Pad right and bottom to `size` x `size`: normalised images with 0, masks with `ignore_index`."""
 
     def __init__(self, size: int, ignore_index: int = 255) -> None:
         super().__init__()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plvl import convert, evaluate, losses, predict, recipes
+    from plvl.inference import Grounding
     from plvl.modeling.backbone import LanguageGuidedViT
     from plvl.modeling.plvl import PLVL, ImageFeatures, PLVLOutput
-    from plvl.predict import Grounding
     from plvl.tokenizer import Tokenizer
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Grounding": "plvl.predict",
+    "Grounding": "plvl.inference",
     "ImageFeatures": "plvl.modeling.plvl",
     "LanguageGuidedViT": "plvl.modeling.backbone",
     "PLVL": "plvl.modeling.plvl",
@@ -48,6 +48,7 @@ _MODULES = (
     "evaluate",
     "export",
     "figures",
+    "inference",
     "losses",
     "predict",
     "recipes",
@@ -63,7 +64,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:
         return import_module(f"plvl.{name}")
-    raise AttributeError(f"module 'plvl' has no attribute '{name}'")
+    raise AttributeError(f"module 'plvl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

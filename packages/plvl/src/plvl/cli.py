@@ -10,14 +10,14 @@ from functools import partial
 from papers_shared.cli import choose_recipe, parse, run_verbs
 
 ABOUT = (
-    "Progressive Language-guided Visual Learning: the box and the mask of what a sentence means in a picture."
+    "Progressive Language-guided Visual Learning: the box and the mask of what a sentence means in an image."
 )
 USAGE = {
     "train": "train a recipe:            plvl train refcocog_umd --data.root BUILT",
     "evaluate": "score a model on a split:  plvl evaluate runs/refcocog_umd/best --data.root BUILT --split test",
     "predict": 'find what sentences mean:  plvl predict MODEL photo.jpg "the man in the blue shirt"',
     "data": "build, check, toy:         plvl data build --help",
-    "convert": "import others' files:      plvl convert checkpoint.pth MODEL --vocabulary vocab.txt",
+    "convert": "import checkpoints:        plvl convert checkpoint.pth MODEL --vocabulary vocab.txt",
     "export": "write ONNX, torch.export:  plvl export MODEL --output model.onnx",
     "figures": "draw the paper's figures:  plvl figures MODEL --data.root BUILT --output figures",
     "demo": "see all of it in minutes:  plvl demo",
@@ -27,7 +27,7 @@ DATA_ACTIONS = ("build", "check", "toy")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a user's mistake ends with one sentence on stderr and exit code 2."""
-    own = {"train": _train, "data": _data, "convert": _convert}
+    own = {"train": _train, "data": _data}
     verbs = {verb: (line, own.get(verb, partial(_verb, verb))) for verb, line in USAGE.items()}
     return run_verbs("plvl", ABOUT, verbs, arguments)
 
@@ -55,25 +55,14 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
-def _convert(arguments: list[str]) -> int:
-    from plvl.options import ConvertOptions
-
-    options = parse(ConvertOptions, arguments, "plvl convert")
-    from plvl.convert import convert
-
-    report = convert(options.source, options.output, options.vocabulary)
-    report.print()
-    return report.exit_code
-
-
 def _data(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in DATA_ACTIONS:
         print(f"usage: plvl data {{{','.join(DATA_ACTIONS)}}} ...  (`plvl data build --help`)")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    import plvl.options_data
+    import plvl.options
 
     action, rest = arguments[0], arguments[1:]
-    kind = getattr(plvl.options_data, f"Data{action.capitalize()}Options")
+    kind = getattr(plvl.options, f"Data{action.capitalize()}Options")
     options = parse(kind, rest, f"plvl data {action}")
     commands = importlib.import_module("plvl.data.commands")
     return getattr(commands, f"run_{action}")(options)

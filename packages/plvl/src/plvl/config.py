@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from papers_shared.training import config as training
+
 Task = Literal["mask", "center", "offset", "size"]
 BOX_TASKS: tuple[Task, ...] = ("center", "offset", "size")
 
@@ -55,7 +57,7 @@ class ModelConfig:
     `text_pretrained`. A model folder carries its own."""
 
     image_size: int = 448
-    """Side of the square pictures in pixels; the network itself takes any multiple of `patch_size`."""
+    """Side of the square images in pixels; the network itself takes any multiple of `patch_size`."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Subtracted from RGB pixels on 0..1."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -71,15 +73,15 @@ class ModelConfig:
     num_heads: int = 12
     mlp_ratio: float = 4.0
     local_blocks: tuple[int, ...] = (0, 1, 3, 4, 6, 7, 9, 10)
-    """Backbone blocks whose self-attention stays inside windows; the others see the whole picture."""
+    """Backbone blocks whose self-attention stays inside windows; the others see the whole image."""
     language_blocks: tuple[int, ...] = (2, 5, 8, 11)
     """Backbone blocks with cross-attention to the sentence (Table 4: `TABLE_4_LANGUAGE_BLOCKS`)."""
     window_size: int = 14
-    """Side of a local block's windows in tokens: four quarters of a 448 picture."""
+    """Side of a local block's windows in tokens: four quarters of a 448 image."""
     pos_grid: int = 14
-    """Side in tokens of the absolute position table; resized to each picture's grid."""
+    """Side in tokens of the absolute position table; resized to each image's grid."""
     rel_pos_grid: int = 64
-    """Side in tokens that the relative position tables of global blocks cover; resized to each picture's grid."""
+    """Side in tokens that the relative position tables of global blocks cover; resized to each image's grid."""
     cross_heads: int = 8
     """Heads of the backbone's cross-attention."""
     adapter_dim: int = 64
@@ -108,7 +110,7 @@ class ModelConfig:
     decoder_mlp_dim: int = 1024
     decoder_dropout: float = 0.1
     elimination: float = 0.015
-    """eevg decoder: tokens whose score (0 to 1 within a picture) is below this leave; 0: none (mixed runs: 0.0015)."""
+    """eevg decoder: tokens whose score (0 to 1 within an image) is below this leave; 0: none (mixed runs: 0.0015)."""
     elimination_keep: float = 0.1
     """eevg decoder, training: share of the leaving tokens that stay all the same, drawn at random."""
 
@@ -139,7 +141,7 @@ class LossConfig:
 
     form: Literal["sound", "official"] = "sound"
     """official: the authors' code, with its sigmoid taken twice in the mask's focal loss and no positive cell
-    for a centre that rounds off the map; sound: both mended, see `plvl.losses`.
+    for a centre that rounds off the map; sound: both corrected, see `plvl.losses`.
     """
     det_weight: float = 0.1
     """Weight of GIoU + L1 + centre focal (eq. 7); the authors' mixed runs use 0.5 (boxes only) and 0.05."""
@@ -154,90 +156,42 @@ class DataConfig:
     root: str = ""
     """The data folder that `plvl data build` wrote (or a Hub data set name with `--data.layout dataset`)."""
     layout: Literal["auto", "built", "jsonl", "dataset"] = "auto"
-    """built: a folder of `plvl data build`; jsonl: {split}.jsonl with picture, expression, box and/or mask;
+    """built: a folder of `plvl data build`; jsonl: {split}.jsonl with image, expression, box and/or mask;
     dataset: a Hub data set or a `save_to_disk` folder; auto: recognised from the files."""
     train_split: str = "train"
     val_split: str = "val"
     transform: Literal["default", "official"] = "default"
     """official: the authors' augmentation with its defects (letters swapped inside words, axes mixed up in the
-    test of a crop, boxes that can end empty); default: these mended, see `plvl.transforms`."""
+    test of a crop, boxes that can end empty); default: these corrected, see `plvl.transforms`."""
     flip: float = 0.5
     """Probability of the horizontal flip, which also swaps left and right in the sentence."""
     crop: float = 0.5
-    """Probability of a random crop where the sentence names no place in the picture."""
+    """Probability of a random crop where the sentence names no position in the image."""
     workers: int = 2
     """Loader processes per training process."""
     images: str = ""
-    """Folder that relative picture paths start from; empty: as recorded in the data folder."""
+    """Folder that relative image paths start from; empty: as recorded in the data folder."""
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """AdamW, the schedule of its rates, and how a global batch is computed."""
+class OptimConfig(training.OptimConfig):
+    """AdamW and its rates as in Section 4.1 (batch 80, 150 epochs); a rate falls by (1 - t)^0.9 once an epoch."""
 
     batch_size: int = 80
-    """Expressions per optimizer step, over all processes and accumulation steps."""
     micro_batch: int = 20
-    """Expressions per forward pass of a process, over which batch norm takes its statistics. The number of
-    accumulation steps follows: `batch_size` / (`micro_batch` x processes)."""
     lr: float = 2.5e-5
     """Rate of everything that `lr_vision` and `lr_text` do not cover."""
     lr_vision: float = 1e-5
-    """Rate of the backbone; of which of its parts, `lr_groups` says."""
+    """Rate of the backbone; `lr_groups` says of which of its parts."""
     lr_text: float = 5e-6
     """Rate of the language model."""
     lr_groups: Literal["paper", "official"] = "paper"
     """paper: `lr_vision` is for self-attention and feed-forward of the backbone (with their norms, patches and
     positions), the cross-attentions with norms and adapters take `lr`; official: it is for the whole backbone."""
-    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
-    decay_norms: bool = True
-    """Apply weight decay to norms and biases too."""
-    schedule: Literal["epoch", "step"] = "epoch"
-    """Rates fall by `(1 - t) ** power`: t is the share of whole epochs (epoch) or of steps (step) done."""
     power: float = 0.9
-    """Exponent of the poly schedule; 0: constant rates."""
+    decay_per: Literal["step", "epoch"] = "epoch"
     epochs: int = 150
-    steps: int = 0
-    """Optimizer steps; 0: as many as `epochs` take."""
-    warmup_steps: int = 0
-    """Steps of a linear warm-up from 0."""
-    clip_grad: float = 0.0
-    """Largest gradient norm; 0: no clipping."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights, which then is what is evaluated and exported; 0: none."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    compile: bool = False
-    sync_bn: bool = False
-    """Batch norm over all processes (GPU only)."""
-    norm_eval: bool = False
-    """Keep batch norm on its running statistics while training."""
-    shard: bool = False
-    """Divide weights, gradients and optimizer state among the processes (FSDP2), for less memory on each; checkpoints
-    hold them whole. Not with `ema`, `compile`, `sync_bn` or fp16."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """The run folder, its cadences, and who is told."""
-
-    output: str = ""
-    """Run folder; empty: runs/RECIPE."""
-    seed: int = 0
-    resume: bool = True
-    """Continue from the newest complete checkpoint of the run folder, if there is one."""
-    eval_every: int = 0
-    """Steps between validations; 0: once per epoch."""
-    checkpoint_every: int = 500
-    keep: int = 2
-    """Newest checkpoints kept."""
-    timeout: int = 1800
-    """Seconds after which a process gives up on others that do not answer."""
-    log_every: int = 50
-    trackers: tuple[str, ...] = ()
-    """Accelerate trackers by name: tensorboard, wandb, trackio, ..."""
-    deterministic: bool = False
-    """Deterministic algorithms on the GPU where torch has them (slower); what it lacks is warned of."""
 
 
 @dataclass(frozen=True)
@@ -249,4 +203,4 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+    run: training.RunConfig = field(default_factory=lambda: training.RunConfig(checkpoint_every=500))

@@ -1,43 +1,62 @@
-"""Other people's checkpoints in: PLVL's, EEVG's, detectron2's ViTDet and BERT, as folders of ours.
+"""Converts official checkpoints (PLVL's, EEVG's, detectron2's ViTDet, BERT) to model folders.
 
-Strict: a name that has no place here, a name of ours that stays without a value and a tensor of another shape are
-each an error. What those files hold beside the network (layers that are never used, the detector's heads, BERT's
-pre-training heads) is recognised by name and dropped.
+Strict: unknown, missing and misshapen entries are errors. What those files hold beside the network (layers that are
+never used, the detector's heads, BERT's pre-training heads) is recognised by name and dropped.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
-from papers_shared.runs.atomic import writing_folder
-from plvl.checkpoints import BERT_VOCABULARY, load_official, read_bert_extras
+from papers_shared.files import writing_folder
 from plvl.config import ModelConfig
+from plvl.foreign import BERT_VOCABULARY, load_official, read_bert_extras
 from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.language import create_bert
 from plvl.modeling.plvl import PLVL
 from plvl.names import canonical_names, our_name, unused_names
 from plvl.tokenizer import VOCABULARY, check_size, read_vocabulary
 
+if TYPE_CHECKING:
+    from plvl.options import ConvertOptions
+
 BERT_HEAD_WIDTH = 64
 BERT_FILES = {"config.json", "model.safetensors", *BERT_VOCABULARY}
 """What a converted BERT consists of."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An official state dict under the names of `plvl.PLVL`."""
+
+    tensors: dict[str, Tensor]
+    """A detector gives the entries of `backbone.` only, without guides; BERT those of `language.` only."""
+    config: ModelConfig
+    """Of the network that has these tensors."""
+    dropped: list[str]
+    """Official names of entries that no forward pass needs."""
+
+    @property
+    def roots(self) -> set[str]:
+        """The parts of the network: `backbone`, `language`, `decoder`, `head`."""
+        return {name.partition(".")[0] for name in self.tensors}
 
 
 def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "") -> Report:
     """Write the checkpoint `source` as the folder `output`.
 
     PLVL and EEVG become a `plvl.PLVL` folder; detectron2's ViTDet becomes the folder that
-    `--model.vision_pretrained` takes; BERT becomes a transformers folder (without pooler and heads, with its
-    `vocab.txt` where the source has one) that `--model.text_pretrained` takes.
+    `--model.vision-pretrained` takes; BERT becomes a transformers folder (without pooler and heads, with its
+    `vocab.txt` where the source has one) that `--model.text-pretrained` takes.
 
     Args:
         source: A torch or safetensors file, detectron2's `.pkl`, a transformers folder, or the `.tar.gz`
@@ -54,31 +73,31 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "")
     """
     official = load_official(source)
     try:
-        tensors = convert_state_dict(official)
-        config = config_of(tensors)
+        converted = convert_state_dict(official)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    roots = {name.partition(".")[0] for name in tensors}
-    if roots == {"language"}:
-        written = _write_bert(source, Path(output), tensors, config)
+    whole = "head" in converted.roots
+    if converted.roots == {"language"}:
+        written = _write_bert(source, Path(output), converted)
     else:
-        model = PLVL.from_config(config) if "head" in roots else LanguageGuidedViT.from_config(config)
-        prefix = "" if "head" in roots else "backbone."
-        model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-        if vocabulary and "head" in roots:
+        model = (PLVL if whole else LanguageGuidedViT).from_config(converted.config)
+        prefix = "" if whole else "backbone."
+        model.load_state_dict(
+            {name.removeprefix(prefix): tensor for name, tensor in converted.tensors.items()}
+        )
+        if vocabulary and whole:
             words = read_vocabulary(vocabulary)
-            check_size(words, config, vocabulary)
+            check_size(words, converted.config, vocabulary)
             model.extra_files = {VOCABULARY: words}
         model.save_pretrained(output)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         written = f"plvl.{type(model).__name__} with {parameters:,} parameters written"
-    report = Report()
-    dropped = dropped_names(official)
-    report.add("note", source, f"{len(official):,} entries read, {len(official) - len(dropped):,} placed")
+    report, dropped = Report(), converted.dropped
+    report.add("note", source, f"{len(official):,} entries read, {len(official) - len(dropped):,} used")
     for name in dropped:
         report.add("note", name, "dropped: the network never uses it")
     report.add("note", output, written)
-    if "head" in roots and not vocabulary:
+    if whole and not vocabulary:
         report.add(
             "warning",
             output,
@@ -88,39 +107,39 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "")
     return report
 
 
-def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_state_dict(official: Mapping[str, Tensor]) -> Converted:
     """Official entries under the names of `plvl.PLVL`.
 
-    A detector gives the entries of `backbone.` only, without guides; BERT those of `language.` only. A
-    `module.` prefix is taken off, and packed projections of queries, keys and values are taken apart.
+    A `module.` prefix is taken off, and packed projections of queries, keys and values are taken apart.
 
     Raises:
-        UserError: Names without a place here, names of ours without a value, tensors of another shape.
+        UserError: Unknown and missing names, tensors of another shape.
     """
     names = canonical_names(official)
     unused = set(unused_names(names.values()))
     tensors: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
-    unknown = []
+    unknown, dropped = [], []
     for name, tensor in official.items():
-        if names[name] in unused:
-            continue
         ours = our_name(names[name])
-        if ours is None:
+        if names[name] in unused:
+            dropped.append(name)
+        elif ours is None:
             unknown.append(name)
         else:
             parts = _unpacked(ours, tensor)
             tensors.update(parts)
             origin.update(dict.fromkeys(parts, name))
-    _check(tensors, unknown, origin)
-    return tensors
+    converted = Converted(tensors, config_of(tensors), dropped)
+    _check(converted, unknown, origin)
+    return converted
 
 
-def dropped_names(official: Iterable[str]) -> list[str]:
-    """Names in `official` that `convert_state_dict` leaves out because no forward pass needs them."""
-    names = canonical_names(official)
-    unused = set(unused_names(names.values()))
-    return [name for name, canonical in names.items() if canonical in unused]
+def run(options: ConvertOptions) -> int:
+    """`plvl convert`: 0, and what was read, dropped and written."""
+    report = convert(options.source, options.output, options.vocabulary)
+    report.print()
+    return report.exit_code
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> ModelConfig:
@@ -197,20 +216,22 @@ def _text_sizes(config: ModelConfig, shape: Mapping[str, tuple[int, ...]]) -> Mo
 
 def _unpacked(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """A packed projection as three entries; anything else as it is."""
-    place, _, kind = name.rpartition(".in_proj_")
-    if not place:
+    module, _, kind = name.rpartition(".in_proj_")
+    if not module:
         return {name: tensor}
-    return {f"{place}.{part}.{kind}": third for part, third in zip("qkv", tensor.chunk(3), strict=True)}
+    return {f"{module}.{part}.{kind}": third for part, third in zip("qkv", tensor.chunk(3), strict=True)}
 
 
-def _check(tensors: dict[str, Tensor], unknown: list[str], origin: Mapping[str, str]) -> None:
+def _check(converted: Converted, unknown: list[str], origin: Mapping[str, str]) -> None:
+    """Refuse what does not fit the network, after adding counters that older files lack."""
+    tensors = converted.tensors
     with torch.device("meta"):
-        expected = _expected(tensors)
+        expected = _expected(converted)
     for name in expected:
         if name.endswith(".num_batches_tracked") and name not in tensors:
             tensors[name] = torch.zeros((), dtype=torch.long)
     problems = {
-        "names without a place in PLVL": unknown + [origin[name] for name in tensors if name not in expected],
+        "names that PLVL does not have": unknown + [origin[name] for name in tensors if name not in expected],
         "names of PLVL without a value": [name for name in expected if name not in tensors],
         "tensors of another shape": [
             f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
@@ -223,10 +244,9 @@ def _check(tensors: dict[str, Tensor], unknown: list[str], origin: Mapping[str, 
         raise UserError("neither PLVL, EEVG, ViTDet nor BERT; " + "; ".join(lists))
 
 
-def _expected(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _expected(converted: Converted) -> dict[str, Tensor]:
     """The state dict of the part of PLVL that the tensors are of."""
-    roots = {name.partition(".")[0] for name in tensors}
-    config = config_of(tensors)
+    roots, config = converted.roots, converted.config
     parts: dict[str, nn.Module] = {}
     if not roots & {"decoder", "head"}:
         if "backbone" in roots:
@@ -246,10 +266,12 @@ def _count(tensors: Mapping[str, Any], pattern: str) -> int:
     return max((-1, *_indices(tensors, pattern))) + 1
 
 
-def _write_bert(source: Path | str, output: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> str:
+def _write_bert(source: Path | str, output: Path, converted: Converted) -> str:
     heads, files = read_bert_extras(source)
-    bert = create_bert(replace(config, text_heads=heads or config.text_heads))
-    bert.load_state_dict({name.removeprefix("language."): tensor for name, tensor in tensors.items()})
+    bert = create_bert(replace(converted.config, text_heads=heads or converted.config.text_heads))
+    bert.load_state_dict(
+        {name.removeprefix("language."): tensor for name, tensor in converted.tensors.items()}
+    )
     others = {path.name for path in output.iterdir()} - BERT_FILES if output.is_dir() else set()
     if others:
         raise UserError(

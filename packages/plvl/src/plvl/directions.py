@@ -1,6 +1,6 @@
-"""Which words of a sentence a mirrored or a cropped picture would make false, and left and right swapped.
+"""Which words of a sentence a mirrored or a cropped image would make false, and left and right swapped.
 
-English only. A sentence in doubt is neither mirrored nor cropped: the picture stays as it is. Of the first 2,500
+English only. A sentence in doubt is neither mirrored nor cropped: the image stays as it is. Of the first 2,500
 sentences of RefCOCO's val and testB 98 in 100 may be mirrored and 32 in 100 may be cropped (40 by the authors' rule).
 """
 
@@ -27,7 +27,7 @@ _NO_SIDE = re.compile(
     r"|\b(?:been|being|remaining|much|nothing)\s+left\b",
     re.IGNORECASE,
 )
-"""Where left and right may be no side of the picture."""
+"""Where left and right may be no side of the image."""
 _CLOCK = r"o\s?'?\s?clock|clockwise|counterclockwise|anticlockwise"
 _MISSPELT = r"l|r|lt|rt|lft|lef|leff|letf|lefft|lfet|rigt|rigth|rihgt|rght|righ|rigjt|rite|ritgh|eft|ight"
 _LETTERING = (
@@ -42,7 +42,7 @@ _NO_FLIP = re.compile(
 _NO_CROP = re.compile(
     r"\d|(?<![a-z])(?:"
     r"top|topmost|ontop|bottom|bottommost|upper|uppermost|lower|lowermost|lowest|highest|middle|mid|center|centre"
-    r"|centered|central|corners?|edges?|sides?|borders?|frame|picture|pic|photo|image|screen|shot|view|half|quarter"
+    r"|centered|central|corners?|edges?|sides?|borders?|frame|image|pic|photo|image|screen|shot|view|half|quarter"
     r"|far|farthest|furthest|near|nearest|close|closest|end|ends|cut|cropped|partial|partially|partly|visible"
     r"|above|below|north|south|over|under|beneath|next|behind|beside|between|outer|outermost|inner|innermost"
     r"|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|only|whole|entire|full|complete|all"
@@ -53,37 +53,35 @@ _NO_CROP = re.compile(
 )
 
 
-def mirrored_expression(expression: str) -> str | None:
-    """The sentence about the mirrored picture: left and right (east and west) swapped as whole words, with
-    compounds such as `leftmost`, `right-hand` or `topleft`; None where the picture must not be mirrored.
+def mirrored_sentence(sentence: str) -> str | None:
+    """The sentence about the mirrored image: left and right (east and west) swapped as whole words, with
+    compounds such as `leftmost`, `right-hand` or `topleft`; None where the image must not be mirrored.
 
     It must not where left or right is no side ("right behind", "left over"), is part of an unknown word ("leftguy"),
     misspelt, or given by a clock ("at 3 o'clock"), or where the sentence quotes lettering, which a mirror spoils.
     """
-    if _NO_FLIP.search(expression) or _NO_SIDE.search(expression):
+    if _NO_FLIP.search(sentence) or _NO_SIDE.search(sentence):
         return None
-    if any(_has_side(word) and not _SIDE.fullmatch(word) for word in _WORD.findall(expression)):
+    if any(_has_side(word) and not _SIDE.fullmatch(word) for word in _WORD.findall(sentence)):
         return None
-    return _WORD.sub(lambda match: _swapped_word(match[0]), expression)
+    return _WORD.sub(lambda match: _swapped_word(match[0]), sentence)
 
 
-def swapped_letters(expression: str) -> str:
+def swapped_letters(sentence: str) -> str:
     """The authors' swap: every `left` and `right`, also inside words, so that "upright" becomes "upleft"."""
-    return re.sub("left|right", lambda match: _OTHER[match[0]], expression)
+    return re.sub("left|right", lambda match: _OTHER[match[0]], sentence)
 
 
-def may_be_cropped(expression: str) -> bool:
-    """Whether no word of the sentence speaks of a place in the picture, of an order, of a comparison or of a
+def may_be_cropped(sentence: str) -> bool:
+    """Whether no word of the sentence speaks of a position in the image, of an order, of a comparison or of a
     neighbour: a crop could take away what the object is compared with."""
-    words = _WORD.findall(expression)
-    return not (
-        _NO_CROP.search(expression) or any(_has_side(word) or _SIDE.fullmatch(word) for word in words)
-    )
+    words = _WORD.findall(sentence)
+    return not (_NO_CROP.search(sentence) or any(_has_side(word) or _SIDE.fullmatch(word) for word in words))
 
 
-def authors_may_crop(expression: str) -> bool:
+def official_may_crop(sentence: str) -> bool:
     """The authors' rule: none of five words occurs, be it inside another word."""
-    return not any(word in expression for word in ("left", "right", "top", "bottom", "middle"))
+    return not any(word in sentence for word in ("left", "right", "top", "bottom", "middle"))
 
 
 def _has_side(word: str) -> bool:

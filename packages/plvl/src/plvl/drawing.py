@@ -1,4 +1,4 @@
-"""Boxes, masks and sentences drawn on pictures."""
+"""Boxes, masks and sentences drawn on images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from papers_shared.images import overlay
+from papers_shared.drawing import overlay
 
 COLOUR = (255, 30, 210)
 CAPTION_LINES = 4
 
 
 def draw_target(image: Image.Image, box: Sequence[float] | None, mask: np.ndarray | None) -> Image.Image:
-    """A picture under a mask (H, W) bool and a box (corners in its pixels); what is None is left out."""
+    """An image under a mask (H, W) bool and a box (corners in its pixels); what is None is left out."""
     drawn = image.convert("RGB")
     if mask is not None:
         drawn = overlay(drawn, np.where(mask, 0, 255), [COLOUR], alpha=0.5)
@@ -27,7 +27,7 @@ def draw_target(image: Image.Image, box: Sequence[float] | None, mask: np.ndarra
 
 
 def caption(image: Image.Image, sentence: str) -> Image.Image:
-    """The picture with the sentence on a white strip below it, on as many lines as it needs (four at most)."""
+    """The image with the sentence on a white strip below it, on as many lines as it needs (four at most)."""
     size = max(12, min(image.width // 28, 28))
     font = ImageFont.load_default(size)
     lines: list[str] = []
@@ -47,12 +47,3 @@ def caption(image: Image.Image, sentence: str) -> Image.Image:
         top = image.height + size * (0.4 + 1.3 * number)
         draw.text((size / 2, top), line, fill="black", font=font, anchor="la")
     return whole
-
-
-def fit(image: Image.Image, max_side: int) -> Image.Image:
-    """The picture, shrunk so that its longest side is at most `max_side` pixels; 0: as it is."""
-    if not max_side or max(image.size) <= max_side:
-        return image
-    factor = max_side / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -1,9 +1,9 @@
-"""A model and a split in, the paper's figures out.
+"""A model and a split in, the paper's metrics out.
 
-Two frames. `paper` (the authors' test pipeline): the picture stretched to the network's square, boxes as fractions of
-it, masks compared in the square. `original`: the predicted mask brought back to the picture's own size, compared with
-the mask as it was annotated; boxes in the picture's own pixels. Each expression counts once on any number of
-processes, so the figures do not depend on it.
+Two protocols. `paper` (the authors' test pipeline): the image stretched to the network's square, boxes as fractions of
+it, masks compared in the square. `original`: what `plvl predict` answers, in the image's own pixels, compared with box
+and mask as they were annotated. Each sentence counts once on any number of processes, so the metrics do not depend on
+it. Why neither flips nor scales are options: see `plvl.inference`.
 """
 
 from __future__ import annotations
@@ -12,39 +12,49 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from papers_shared.cpu import pack_linears
-from papers_shared.losses import cxcywh_to_xyxy
+from papers_shared.boxes import cxcywh_to_xyxy
+from papers_shared.errors import UserError
+from papers_shared.files import write_json
+from papers_shared.hub import TRAINING
 from papers_shared.metrics import GroundingMetrics
-from papers_shared.runs import Progress, make_accelerator
-from plvl.data import GroundingSamples, load_mask, open_split, quick_check
-from plvl.modeling.plvl import PLVL, TRAINING, PLVLOutput
-from plvl.options import EvaluateOptions
-from plvl.resize import mask_at_size
-from plvl.tokenizer import Tokenizer
-from plvl.transforms import test_transform
+from papers_shared.progress import Progress
+from papers_shared.results import evaluation_file
+from papers_shared.text import read_json
+from papers_shared.training.distributed import make_accelerator
+from plvl.config import DataConfig, ModelConfig
+from plvl.data import load_image, load_mask, open_split, quick_check
+from plvl.data.pixels import values_of
+from plvl.inference import (
+    BATCH_SIZE,
+    PROTOCOLS,
+    Answer,
+    Network,
+    Protocol,
+    TextFeatures,
+    answer,
+    describe_protocol,
+)
+from plvl.modeling.plvl import PLVL
+from plvl.transforms import Sample, prepare_image, test_transform
 
-Protocol = Literal["paper", "original"]
-PROTOCOLS: dict[Protocol, str] = {
-    "paper": "pictures and masks stretched to {side}x{side}, scored there, as the authors do",
-    "original": "pictures stretched to {side}x{side}, masks brought back to the picture's size (bilinear "
-    "probabilities), scored on original pixels",
-}
+if TYPE_CHECKING:
+    from plvl.options import EvaluateOptions
 
 
 def evaluate(
-    model: PLVL,
+    model: Network,
     rows: Any,
     *,
     protocols: tuple[Protocol, ...] = ("paper",),
-    batch_size: int = 20,
+    batch_size: int = BATCH_SIZE,
     workers: int = 0,
     accelerator: Accelerator | None = None,
     progress: bool = False,
@@ -52,117 +62,114 @@ def evaluate(
     """Acc@0.5 of the boxes; mIoU, oIoU and Precision@0.5 to 0.9 of the masks, as fractions.
 
     Args:
-        rows: Of `plvl.data.open_split`, one per expression. Expressions without a box do not count for boxes, those
+        rows: Of `plvl.data.open_split`, one per sentence. Sentences without a box do not count for boxes, those
             without a mask not for masks.
-        batch_size: Expressions per forward pass.
-        accelerator: shares the expressions among its processes; every process returns the same result.
+        batch_size: Most sentences about one image per forward pass.
+        accelerator: Shares the images among its processes; every process returns the same result. Its precision is
+            what the network computes in.
 
     Returns:
         Per protocol a dict with `acc_at_05`, `box_miou`, `miou`, `oiou`, `precision_at` (None for what the model or
         the data does not have) and the wording of `protocol`; beside them `expressions`, `definition`, `seconds` and
-        `expressions_per_second`, reading of pictures included.
+        `expressions_per_second`, reading of images included.
     """
     accelerator = accelerator or make_accelerator()
-    mine = range(accelerator.process_index, len(rows), accelerator.num_processes)
-    loader = DataLoader(
-        _Expressions(rows, mine, model, "original" in protocols),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_Collate(model.tokenizer),
-    )
+    precision: Any = accelerator.mixed_precision
+    images = _Images(rows, model.config, protocols)
+    images.groups = images.groups[accelerator.process_index :: accelerator.num_processes]
+    loader = DataLoader(images, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     metrics = {protocol: GroundingMetrics() for protocol in protocols}
-    bar = Progress(len(mine), unit="expression") if progress and accelerator.is_main_process else None
     began, done = time.perf_counter(), 0
-    model.eval()
-    with torch.inference_mode():
-        for batch in loader:
-            inputs = [batch[key].to(accelerator.device) for key in ("image", "input_ids", "attention_mask")]
-            with accelerator.autocast():
-                output = model(*inputs)
-            for protocol in protocols:
-                _count(metrics[protocol], protocol, output, batch["samples"])
-            done += len(batch["samples"])
-            if bar is not None:
+    text = TextFeatures(model, precision)
+    total, shown = sum(map(len, images.groups)), progress and accelerator.is_main_process
+    with Progress(total, unit="sentence", enabled=shown) as bar:
+        for inputs, truths in loader:
+            sentences = [truth["sentence"] for truth in truths]
+            answers = answer(model, inputs, sentences, text=text, precision=precision, batch_size=batch_size)
+            for found, truth in zip(answers, truths, strict=True):
+                for protocol in protocols:
+                    _count(metrics[protocol], protocol, found, truth)
+            done += len(truths)
+            if shown:
                 bar.update(done)
-    if bar is not None:
-        bar.close()
     result: dict[str, Any] = {}
     for protocol in protocols:
         gathered = GroundingMetrics()
         gathered.rows = dict(gather_object(list(metrics[protocol].rows.items())))
         scores = asdict(gathered.compute())
         result["expressions"], result["definition"] = scores.pop("num_samples"), scores.pop("definition")
-        result[protocol] = {**scores, "protocol": PROTOCOLS[protocol].format(side=model.config.image_size)}
+        result[protocol] = {**scores, "protocol": describe_protocol(model.config, protocol, precision)}
     seconds = time.perf_counter() - began
     return {**result, "seconds": seconds, "expressions_per_second": result["expressions"] / seconds}
 
 
-def _count(
-    metrics: GroundingMetrics, protocol: Protocol, output: PLVLOutput, samples: list[dict[str, Any]]
-) -> None:
-    """Count the expressions of one batch in one frame."""
-    boxes = None if output.boxes is None else cxcywh_to_xyxy(output.boxes.float()).double().cpu().numpy()
-    for i, sample in enumerate(samples):
-        box = None if boxes is None else boxes[i]
-        mask = None if output.mask_logits is None else output.mask_logits[i, 0].float()
-        if protocol == "paper":
-            true_box = cxcywh_to_xyxy(sample["box"]).double().numpy() if sample["has_box"] else None
-            true_mask = sample["mask"][0].numpy() if sample["has_mask"] else None
-            found = None if mask is None else mask.sigmoid().cpu().numpy()
-        else:
-            height, width = (int(side) for side in sample["size"])
-            corners = sample["box_xyxy"].double().numpy() / [width, height, width, height]
-            true_box = corners if sample["has_box"] else None
-            true_mask = sample.get("true_mask")
-            found = (
-                None if mask is None or true_mask is None else mask_at_size(mask, height, width).cpu().numpy()
-            )
-        metrics.update(sample["index"], box=box, true_box=true_box, mask=found, true_mask=true_mask)
+def _count(metrics: GroundingMetrics, protocol: Protocol, found: Answer, truth: dict[str, Any]) -> None:
+    """Count one sentence by one protocol."""
+    height, width = truth["size"]
+    if protocol == "paper":
+        box = None if found.box is None else found.box.cpu().numpy()
+        mask = None if found.mask is None else found.mask.cpu().numpy()
+    else:
+        corners, mask = found.at_size(height, width)
+        box = None if corners is None else corners / np.array([width, height, width, height])
+    true_box, true_mask = truth[protocol]
+    metrics.update(truth["index"], box=box, true_box=true_box, mask=mask, true_mask=true_mask)
 
 
-class _Expressions(Dataset):
-    """Samples of this process's expressions, with their masks at the picture's own size where they are needed."""
+class _Images(Dataset):
+    """The images of a split, each prepared for the network once, with the truth about all of its sentences."""
 
-    def __init__(self, rows: Any, mine: range, model: PLVL, original: bool) -> None:
-        self.rows, self.mine, self.original = rows, mine, original and model.config.res
-        transform = test_transform(
-            model.config, "official"
-        )  # its boxes are the targets of the paper's protocol
-        self.samples = GroundingSamples(rows, transform, seed=0, masks=model.config.res)
+    def __init__(self, rows: Any, config: ModelConfig, protocols: tuple[Protocol, ...]) -> None:
+        self.rows, self.config, self.protocols = rows, config, protocols
+        self.targets = test_transform(config, "official")  # of the protocol `paper`
+        groups: dict[Any, list[int]] = {}
+        for index, (entry,) in enumerate(values_of(rows, "image")):
+            groups.setdefault(index if entry["bytes"] else entry["path"], []).append(index)
+        self.groups = list(groups.values())
+        """Row numbers by image."""
 
     def __len__(self) -> int:
-        return len(self.mine)
+        return len(self.groups)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        index = self.mine[number]
-        sample = {**self.samples[0, index], "index": f"{index:09d}"}
-        if self.original and sample["has_mask"]:
-            sample["true_mask"] = load_mask(self.rows[index])
-        return sample
+    def __getitem__(self, number: int) -> tuple[Any, list[dict[str, Any]]]:
+        rows = [self.rows[index] for index in self.groups[number]]
+        image = Image.fromarray(load_image(rows[0]))
+        truths = [
+            {"index": f"{index:09d}", "sentence": row["expression"], "size": (row["height"], row["width"])}
+            | self._truth(row, image)
+            for index, row in zip(self.groups[number], rows, strict=True)
+        ]
+        return prepare_image(image, self.config), truths
+
+    def _truth(self, row: dict[str, Any], image: Image.Image) -> dict[str, Any]:
+        """(box as fractions or None, mask or None) by each protocol."""
+        box = None if row["box_xyxy"] is None else np.asarray(row["box_xyxy"], np.float64)
+        mask = load_mask(row) if self.config.res else None
+        truth: dict[str, Any] = {}
+        if "original" in self.protocols:
+            truth["original"] = (None if box is None else box / np.tile(image.size, 2), mask)
+        if "paper" in self.protocols:
+            grey = None if mask is None else Image.fromarray(mask.view(np.uint8))
+            target = self.targets(Sample(image, row["expression"], box, grey))
+            truth["paper"] = (
+                None if box is None else cxcywh_to_xyxy(target["box"]).double().numpy(),
+                None if mask is None else target["mask"][0].numpy(),
+            )
+        return truth
 
 
-class _Collate:
-    """Network inputs as a batch, targets as they are."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-
-    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        input_ids, attention_mask = self.tokenizer([sample["expression"] for sample in samples])
-        images: Tensor = torch.stack([sample.pop("image") for sample in samples])
-        return {
-            "image": images,
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "samples": samples,
-        }
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def run(options: EvaluateOptions) -> int:
-    """The verb `plvl evaluate`: print the table and write the JSON."""
+    """`plvl evaluate`: print the table and write the JSON."""
+    check_workers(options.data)
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size is {options.batch_size!r}: give 1 or more")
     accelerator = make_accelerator(options.precision)
     data = options.data
-    model = pack_linears(PLVL.from_pretrained(options.model).to(accelerator.device))
+    model = PLVL.from_pretrained(options.model, device=accelerator.device)
     with accelerator.main_process_first():
         quick_check(data, (options.split,)).raise_if_broken(f"plvl data check {data.root}")
         rows = open_split(data, options.split)
@@ -177,21 +184,20 @@ def run(options: EvaluateOptions) -> int:
     )
     origin = json.loads(model.extra_files.get(TRAINING, b"{}"))
     origin.pop("val", None)
-    result = {
-        "model": options.model,
-        "trained": origin or None,
-        "data": data.root,
-        "split": options.split,
-        **result,
-    }
+    about = {"model": options.model, "trained": origin or None, "data": data.root, "split": options.split}
     if accelerator.is_main_process:
-        output = _output_file(options)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=2) + "\n")
+        output = _output(options)
+        write_json(output, about | result)
         print(table(result))
         print(f"\nmodel: {options.model}{_chosen(origin)}")
         print(f"{result['definition']}\nwritten: {output}")
     return 0
+
+
+def check_workers(data: DataConfig) -> None:
+    """Refuse a number of loader processes that cannot be."""
+    if data.workers < 0:
+        raise UserError(f"--data.workers is {data.workers!r}: give 0 or more")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -210,7 +216,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append((f"Precision@{threshold}", *map(_percent, values)))
     text = [f"{line[0]:<14}" + "".join(f"{cell:>10}" for cell in line[1:]) for line in lines]
     text.append(
-        f"\n{result['expressions']:,} expressions, {result['expressions_per_second']:.1f} per second with reading"
+        f"\n{result['expressions']:,} sentences, {result['expressions_per_second']:.1f} per second with reading"
     )
     text += [f"{protocol}: {result[protocol]['protocol']}" for protocol in protocols]
     return "\n".join(text)
@@ -232,9 +238,16 @@ def _chosen(origin: dict[str, Any]) -> str:
     return f" (recipe {origin['recipe']}, step {origin['step']}, chosen by {reason})"
 
 
-def _output_file(options: EvaluateOptions) -> Path:
-    name = f"evaluation-{options.split}.json"
-    model = Path(options.model)
-    if options.output:
-        return Path(options.output)
-    return model.with_name(f"{model.name}-{name}") if model.is_dir() else Path(name)
+def _output(options: EvaluateOptions) -> Path:
+    """The file to write; one of another data set with the same name is never replaced."""
+    root = Path(options.data.root).expanduser()
+    about = [
+        root.resolve().name if root.exists() else options.data.root,
+        options.split,
+        "" if options.protocol == "all" else options.protocol,
+        "" if options.precision == "no" else options.precision,
+    ]
+    path, number = evaluation_file(options.model, options.output, *about), 2
+    while not options.output and path.is_file() and read_json(path).get("data") != options.data.root:
+        path, number = evaluation_file(options.model, "", *about, str(number)), number + 1
+    return path

@@ -1,8 +1,8 @@
 """Write the network as one file: `torch.export` (.pt2) or ONNX, checked against eager before it is kept.
 
-The graph takes normalised pictures (B, 3, S, S), word pieces (B, N) and their mask (B, N), both int64, at the sizes the
+The file takes normalised images (B, 3, S, S), word pieces (B, N) and their mask (B, N), both int64, at the sizes the
 model was trained with, and gives what the model has of `boxes`, `score_logits`, `offset`, `size` and `mask_logits`, in
-this order. Preparing picture and sentence and bringing the answer back to the picture's size stay with the caller; the
+this order. Preparing image and sentence and bringing the answer back to the image's size stay with the caller; the
 model's configuration and vocabulary are stored inside the file for that: in `extra_files` of a .pt2, in the metadata of
 an ONNX model, as `config.json` and `vocab.txt`.
 """
@@ -13,19 +13,21 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.graphs import Exported, graph_kind, write_checked
+from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.hub import open_model
 from plvl.config import ModelConfig
 from plvl.modeling.plvl import PLVL
-from plvl.options import ExportOptions
-from plvl.predict import open_model
 from plvl.tokenizer import VOCABULARY
+
+if TYPE_CHECKING:
+    from plvl.options import ExportOptions
 
 SMALLEST = 1e-6
 """Offsets may be near 0 everywhere: differences are relative to this at least."""
@@ -47,18 +49,16 @@ def export(
     """Export the network; the file appears at `output` only if it agrees with eager (`agrees`).
 
     Raises:
-        UserError: unknown suffix, a batch below 1, a network that drops tokens, or the onnx extra is missing.
+        UserError: Unknown suffix, a batch below 1, a network that drops tokens, or the onnx extra is missing.
     """
     output = Path(output)
-    kind = graph_kind(output, format)
+    kind = export_format(output, format)
     if batch < 1:
         raise UserError(f"--batch {batch}: give 1 or more")
     config = model.config
     if config.decoder == "eevg" and config.elimination > 0:
-        raise UserError(
-            "EEVG's decoder drops tokens by their scores: a fixed graph cannot, export is refused"
-        )
-    reference = _Tuple(copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)).eval()
+        raise UserError("EEVG's decoder drops tokens by their scores: a file of fixed shapes cannot")
+    reference = _Tuple(copy.deepcopy(model).cpu()).eval()
     inputs = _inputs(model, batch)
     with torch.no_grad():
         expected = dict(zip(_names(config), reference(*inputs.values()), strict=True))
@@ -102,7 +102,7 @@ def _inputs(model: PLVL, batch: int) -> dict[str, Tensor]:
 def run(options: ExportOptions) -> int:
     """`plvl export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
     report = export(
-        open_model(options.model, "cpu"), options.output, format=options.format, batch=options.batch
+        open_model(PLVL, options.model, "cpu"), options.output, format=options.format, batch=options.batch
     )
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
     print(f"{report.format} export, {shapes}: max relative difference from eager {report.difference:.2e}")

@@ -1,42 +1,44 @@
-"""The paper's figures 5 to 7: picture, truth, prediction and centre score map, one row per sentence."""
+"""The paper's figures 5 to 7: image, truth, prediction and centre score map, one row per sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from papers_shared.drawing import heat_map, side_by_side
 from papers_shared.errors import UserError
-from papers_shared.heat import heat_map
-from papers_shared.images import side_by_side
-from plvl.data import load_mask, load_picture, open_split
+from papers_shared.hub import open_model
+from plvl.data import load_image, load_mask, open_split
 from plvl.drawing import caption, draw_target
+from plvl.inference import predict
 from plvl.modeling.plvl import PLVL
-from plvl.options import FiguresOptions
-from plvl.predict import open_model, predict
+
+if TYPE_CHECKING:
+    from plvl.options import FiguresOptions
 
 
 def qualitative(model: PLVL, rows: Sequence[dict[str, Any]], *, width: int = 320) -> Image.Image:
-    """Figures 5 to 7: for each row of `plvl.data.open_split` the picture, the truth, the prediction and the score map.
+    """Figures 5 to 7: for each row of `plvl.data.open_split` the image, the truth, the prediction and the score map.
 
-    The map is the probability of the centre over the cells of the stretched picture, enlarged to the picture.
+    The map is the probability of the centre over the cells of the stretched image, enlarged to the image.
 
     Args:
-        width: of one picture of the figure, in pixels.
+        width: of one image of the figure, in pixels.
 
     Raises:
-        UserError: no rows, or a picture that cannot be read.
+        UserError: No rows, or an image that cannot be read.
     """
     if not len(rows):
-        raise UserError("no expression to draw")
+        raise UserError("no sentence to draw")
     return _stack([_row(model, row, width) for row in rows])
 
 
 def _row(model: PLVL, row: dict[str, Any], width: int) -> Image.Image:
-    grounding = predict(model, load_picture(row), [row["expression"]])[0]
+    grounding = predict(model, load_image(row), [row["expression"]])[0]
     image = grounding.image
     columns = [
         ("image", image),
@@ -46,10 +48,8 @@ def _row(model: PLVL, row: dict[str, Any], width: int) -> Image.Image:
     if grounding.score_map is not None:
         columns.append(("centre score", heat_map(grounding.score_map, image.size)))
     height = max(1, round(image.height * width / image.width))
-    scaled = [
-        (title, picture.resize((width, height), Image.Resampling.LANCZOS)) for title, picture in columns
-    ]
-    return caption(side_by_side(scaled), f"Expression: {row['expression']}")
+    scaled = [(title, column.resize((width, height), Image.Resampling.LANCZOS)) for title, column in columns]
+    return caption(side_by_side(scaled), f"Sentence: {row['expression']}")
 
 
 def _stack(rows: Sequence[Image.Image]) -> Image.Image:
@@ -68,7 +68,7 @@ def run(options: FiguresOptions) -> int:
         raise UserError(f"--count {options.count}: give 1 or more")
     number = min(options.count, len(rows))
     chosen = np.random.default_rng(options.seed).choice(len(rows), number, replace=False)
-    model = open_model(options.model, options.device)
+    model = open_model(PLVL, options.model, options.device)
     figure = qualitative(model, [rows[int(index)] for index in chosen], width=options.width)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

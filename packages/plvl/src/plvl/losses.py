@@ -11,11 +11,15 @@ things:
   twice. sound: the focal loss of the logit.
 
 Every function computes in float32 or wider, whatever autocast gives it.
+
+In training every term is divided by what it counts in the *global* batch (boxes, centres, masks), so that processes,
+accumulation steps and a single process with the whole batch compute the same gradient, up to batch norm, which takes
+its statistics over a micro-batch. A sentence without a box or without a mask adds nothing to those terms.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +27,7 @@ from torch import Tensor
 
 from papers_shared.losses import box_l1_giou_loss, dice_loss, sigmoid_focal_loss
 from plvl.config import LossConfig
-from plvl.modeling.head import HeadOutput, wide
+from plvl.modeling.head import HeadOutput, at_least_float32
 
 Form = Literal["sound", "official"]
 
@@ -51,7 +55,7 @@ def grounding_loss(
 
     Args:
         output: Of `PLVL`; a task without a prediction has no terms, and its target may be None.
-        boxes: (B, 4) true cxcywh as fractions of the picture.
+        boxes: (B, 4) true cxcywh as fractions of the image.
         masks: (B, H, W) or (B, 1, H, W), 0 or 1.
         config: Weights and form; None: the defaults.
     """
@@ -72,9 +76,46 @@ def grounding_loss(
         assert masks is not None, "a network with a mask branch needs masks"
         masks = masks.reshape(output.mask_logits.shape)
         focal = mask_focal_loss(output.mask_logits, masks, form=config.form)
-        dice = dice_loss(wide(output.mask_logits).sigmoid(), masks)
+        dice = dice_loss(at_least_float32(output.mask_logits).sigmoid(), masks)
         total = total + config.seg_weight * (focal + dice)
     return LossTerms(total, giou, l1, center, focal, dice)
+
+
+def count_targets(batch: dict[str, Any], grid: tuple[int, int], form: Form) -> Tensor:
+    """(3,) float: boxes, centres with a cell on the map of `grid` cells, and masks of a batch of `Collate`."""
+    boxes, masks = batch["boxes"], batch["masks"]
+    centers = count_centers(boxes, grid, form=form)
+    return torch.stack([centers.new_tensor(len(boxes)), centers, centers.new_tensor(len(masks))])
+
+
+def grounding_losses(
+    output: HeadOutput, batch: dict[str, Any], config: LossConfig, total: Tensor
+) -> dict[str, Tensor]:
+    """Weighted terms of a micro-batch; over all of a step they sum to `grounding_loss` of the global batch.
+
+    Args:
+        output: Of `PLVL`, for the whole batch.
+        batch: Of `Collate`.
+        total: The summed `count_targets` of the step.
+    """
+    chosen = _with_targets(output, batch["boxed"], batch["masked"])
+    terms = grounding_loss(chosen, batch["boxes"], batch["masks"], config)
+    H, W = (1, 1) if output.score_logits is None else output.score_logits.shape[-2:]
+    own = count_targets(batch, (H, W), config.form)
+    boxes, centers, masks = (own.clamp(min=1) / total.clamp(min=1)).unbind()
+    det, seg = config.det_weight, config.seg_weight
+    losses = {}
+    for name, source, weight in (
+        ("giou", output.boxes, det * boxes),
+        ("l1", output.boxes, det * boxes),
+        ("center_focal", output.score_logits, det * centers),
+        ("mask_focal", output.mask_logits, seg * masks),
+        ("dice", output.mask_logits, seg * masks),
+    ):
+        if source is not None:
+            term = getattr(terms, name)
+            losses[name] = 0 * source.sum() if term is None else weight * term
+    return losses
 
 
 def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound") -> Tensor:
@@ -84,7 +125,7 @@ def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound")
     at the radius r, which comes from the box in cells (`gaussian_radius`, cut to an integer).
 
     Args:
-        boxes: (B, 4) cxcywh as fractions of the picture.
+        boxes: (B, 4) cxcywh as fractions of the image.
         size: Rows and columns of the map.
         form: sound: a centre behind the last cell is moved there; official: it leaves no 1 on the map.
 
@@ -143,7 +184,7 @@ def center_focal_loss(logits: Tensor, target: Tensor, *, form: Form = "sound") -
         target: (B, 1, H, W) from `center_target`.
         form: See the table at the head of the module.
     """
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     if form == "official":
         p = logits.sigmoid().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
         log_p, log_rest = p.log(), (1 - p + LOG_MARGIN).log()
@@ -165,7 +206,7 @@ def mask_focal_loss(logits: Tensor, targets: Tensor, *, form: Form = "sound") ->
         targets: 0 or 1, of the same shape.
         form: official or sound.
     """
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     if form == "sound":
         return sigmoid_focal_loss(logits, targets)
     targets = targets.to(logits.dtype)
@@ -173,3 +214,20 @@ def mask_focal_loss(logits: Tensor, targets: Tensor, *, form: Form = "sound") ->
     entropy = F.binary_cross_entropy_with_logits(p, targets, reduction="none")
     missed = p * (1 - targets) + (1 - p) * targets
     return ((0.25 * targets + 0.75 * (1 - targets)) * missed**2 * entropy).mean()
+
+
+def _with_targets(output: HeadOutput, boxed: Tensor, masked: Tensor) -> HeadOutput:
+    """The rows of the output that have a target, by index; None for a task that has none."""
+
+    def rows(source: Tensor | None, index: Tensor) -> Tensor | None:
+        if source is None or not len(index):
+            return None
+        return source if len(index) == len(source) else source[index]
+
+    return HeadOutput(
+        boxes=rows(output.boxes, boxed),
+        score_logits=rows(output.score_logits, boxed),
+        offset=rows(output.offset, boxed),
+        size=rows(output.size, boxed),
+        mask_logits=rows(output.mask_logits, masked),
+    )

@@ -1,4 +1,4 @@
-"""Entry names of PLVL's and EEVG's checkpoints, of detectron2's ViTDet and of BERT, and where they go in ours."""
+"""Entry names of PLVL's and EEVG's checkpoints, of detectron2's ViTDet and of BERT, and ours for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VISION, TEXT = "visumodel.backbone.0.body.", "textmodel.bert."
 BERT_ROOTS = ("embeddings.", "encoder.", "pooler.", "bert.", "cls.")
 DETECTOR_PARTS = ("backbone.simfp_", "proposal_generator.", "roi_heads.")
 
-VISION_PLACES = {
+VISION_NAMES = {
     r"patch_embed\.proj": r"patch_embed",
     r"(blocks\.\d+\.(?:norm[12]|attn|attn\.qkv|attn\.proj|mlp\.fc[12]))": r"\1",
     r"blocks\.(\d+)\.cross_attn": r"blocks.\1.guide.attn",
@@ -17,7 +17,7 @@ VISION_PLACES = {
     r"prompt_norms\.(\d+)": r"blocks.\1.guide.norm",
     r"prompt_blocks\.(\d+)\.(down|up)_project": r"blocks.\1.guide.adapter.\2",
 }
-PLACES = {
+NAMES = {
     r"visu_proj": r"decoder.vision_proj",
     r"text_proj": r"decoder.text_proj",
     r"decoder\.decoder\.(layers\.\d+\.(?:self_attn|norm[123])|norm)": r"decoder.\1",
@@ -53,11 +53,11 @@ def canonical_names(names: Iterable[str]) -> dict[str, str]:
     """Each name as it would be in PLVL's files: a detector's and BERT's get the prefix that they have there."""
     bare = {name: name.removeprefix("module.") for name in names}
     if any(name.startswith("backbone.net.") for name in bare.values()):
-        return {name: re.sub(r"^backbone\.net\.", VISION, place) for name, place in bare.items()}
+        return {name: re.sub(r"^backbone\.net\.", VISION, own) for name, own in bare.items()}
     if bare and all(name.startswith(BERT_ROOTS) for name in bare.values()):
-        bare = {name: TEXT + place.removeprefix("bert.") for name, place in bare.items()}
+        bare = {name: TEXT + own.removeprefix("bert.") for name, own in bare.items()}
     for old, new in OLD_BERT.items():
-        bare = {name: re.sub(rf"{re.escape(old)}$", new, place) for name, place in bare.items()}
+        bare = {name: re.sub(rf"{re.escape(old)}$", new, own) for name, own in bare.items()}
     return bare
 
 
@@ -84,18 +84,18 @@ def unused_names(names: Iterable[str]) -> list[str]:
 
 
 def our_name(name: str) -> str | None:
-    """The name in `plvl.PLVL` of a canonical one; None without a place. Packed projections keep `in_proj_*`."""
+    """The name in `plvl.PLVL` of a canonical one; None: there is none. Packed projections keep `in_proj_*`."""
     if name in WHOLE:
         return WHOLE[name]
     if name.startswith(TEXT):
         return "language." + name.removeprefix(TEXT)
-    place, _, kind = name.rpartition(".")
+    module, _, kind = name.rpartition(".")
     part = ""
-    if found := re.fullmatch(r"(bbox_embed\.conv[12]_\w+)\.([01])", place):
-        place, part = found[1], (".conv", ".bn")[int(found[2])]
-    inside = place.removeprefix(VISION)
-    root, places = ("backbone.", VISION_PLACES) if inside != place else ("", PLACES)
-    for pattern, ours in places.items():
+    if found := re.fullmatch(r"(bbox_embed\.conv[12]_\w+)\.([01])", module):
+        module, part = found[1], (".conv", ".bn")[int(found[2])]
+    inside = module.removeprefix(VISION)
+    root, names = ("backbone.", VISION_NAMES) if inside != module else ("", NAMES)
+    for pattern, ours in names.items():
         if found := re.fullmatch(pattern, inside):
             return f"{root}{found.expand(ours)}{part}.{kind}"
     return None

@@ -1,4 +1,4 @@
-"""Command-line options of each verb but `train` and `data`: light dataclasses, so that `--help` stays fast."""
+"""Command-line options of every verb but `train`: light dataclasses, so that `--help` stays fast."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from papers_shared.types import Device, Precision
 from plvl.config import DataConfig
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Find what sentences mean in pictures: boxes, masks, overlays and one JSON line per sentence."""
+    """Find what sentences mean in images: boxes, masks, overlays and one JSON line per sentence."""
 
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
-    picture: Positional[str]
-    """A picture, or a folder of pictures."""
+    image: Positional[str]
+    """An image, or a folder of images."""
     sentences: Positional[tuple[str, ...]] = ()
-    """What to find, each in quotes: "the man in the blue shirt". With a folder, in each of its pictures."""
+    """What to find, each in quotes: "the man in the blue shirt". With a folder, in each of its images."""
     sentences_file: str = ""
     """JSON lines with `image` (a file of the folder) and `expression`, a sentence or a list of them."""
     output: str = "predictions"
-    """Folder for masks/, overlays/ and predictions.jsonl."""
+    """Folder for masks/, overlays/ and predictions.jsonl; answers that it already holds are kept."""
     score_map: bool = False
     """Draw the map of centre scores beside each overlay."""
-    overlay_side: int = 1024
-    """Longest side of the overlays in pixels; 0: as large as the picture, as the masks always are."""
-    max_pixels: int = 500_000_000
-    """Refuse pictures with more pixels than this."""
+    overlay_side: int = 2048
+    """Longest side of the overlays in pixels; 0: as large as the image, as the masks always are."""
+    max_pixels: int = 178_956_970
+    """Refuse images with more pixels than this."""
     device: Device = "auto"
     """auto: the GPU if there is one."""
     precision: Precision = "no"
@@ -48,17 +46,18 @@ class EvaluateOptions:
     data: DataConfig = field(default_factory=DataConfig)
     split: str = "val"
     protocol: Literal["paper", "original", "all"] = "all"
-    """paper: the authors' stretched square; original: the picture's own pixels; all: both."""
-    batch_size: int = 20
-    """Expressions per forward pass of each process."""
+    """paper: the authors' stretched square; original: the image's own pixels; all: both."""
+    batch_size: int = 16
+    """Most sentences about one image per forward pass."""
     precision: Precision = "no"
+    """Compute the network in bf16 or fp16 (autocast); no: float32."""
     output: str = ""
-    """JSON file; empty: MODEL-evaluation-SPLIT.json beside the model folder."""
+    """JSON file; empty: MODEL-evaluation-DATA-SPLIT.json beside the model folder."""
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Turn other people's checkpoints into a folder of ours."""
+    """Convert official checkpoints to model folders."""
 
     source: Positional[str]
     """PLVL's or EEVG's checkpoint, detectron2's ViTDet-B .pkl, a BERT folder or its old .tar.gz archive."""
@@ -79,12 +78,12 @@ class ExportOptions:
     format: Literal["auto", "torch", "onnx"] = "auto"
     """auto: by the suffix of the file."""
     batch: int = 1
-    """Pictures and sentences per call."""
+    """Images and sentences per call."""
 
 
 @dataclass(frozen=True)
 class FiguresOptions:
-    """Draw the paper's figures 5 to 7: picture, truth, prediction and centre score map, one row per sentence."""
+    """Draw the paper's figures 5 to 7: image, truth, prediction and centre score map, one row per sentence."""
 
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
@@ -94,11 +93,11 @@ class FiguresOptions:
     count: int = 4
     """Rows of the figure."""
     seed: int = 0
-    """Which expressions are drawn."""
+    """Which sentences are drawn."""
     output: str = "figures"
     """Folder for qualitative.png."""
     width: int = 320
-    """Width of one picture of the figure in pixels."""
+    """Width of one image of the figure in pixels."""
     device: Device = "auto"
     """auto: the GPU if there is one."""
 
@@ -113,3 +112,78 @@ class DemoOptions:
     """Optimizer steps of each model; 0: as the recipe `toy` says."""
     seed: int = 0
     """Seed of the scenes and of the training."""
+
+
+Dataset = Literal[
+    "refcoco_unc", "refcoco_google", "refcocoplus_unc", "refcocog_google", "refcocog_umd", "referit_unc",
+    "referit_berkeley", "visual_genome", "flickr30k", "mixed_coco", "mixed_coco_clean", "mixed_pretrain",
+    "mixed_pretrain_clean", "labels", "hub", "jsonl", "toy",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataBuildOptions:
+    """Read a release, or several, and write one folder that training and evaluation open.
+
+    refcoco_*, refcocoplus_*, refcocog_*, referit_*, toy: needs --refer. visual_genome, flickr30k, labels, hub, jsonl:
+    the option of that name. mixed_coco: --refer; mixed_pretrain: --refer, --visual-genome and --flickr30k; _clean
+    leaves out of `train` every image that a val or test part of RefCOCO, RefCOCO+ or RefCOCOg (umd) has.
+    """
+
+    dataset: Positional[Dataset]
+    """What to build."""
+    output: Positional[str]
+    """Folder to write; one that `plvl data build` wrote before is replaced."""
+    refer: str = ""
+    """Folder of the REFER release: refcoco, refcoco+, refcocog, refclef with refs(...).p and instances.json."""
+    visual_genome: str = ""
+    """Folder with region_descriptions.json and image_data.json."""
+    flickr30k: str = ""
+    """Folder of Flickr30k Entities: Sentences, Annotations, train.txt, val.txt, test.txt."""
+    labels: str = ""
+    """Folder with the .pth label lists of one data set (EEVG, PLVL, TransVG), such as mask_data/gref_umd."""
+    hub: str = ""
+    """Name of a Hub data set of the jxu124/refcoco kind, or a folder of `save_to_disk`."""
+    jsonl: str = ""
+    """Your own data: SPLIT.jsonl, or a folder of them (format: `plvl.data.sources.json_lines`)."""
+    images: str = ""
+    """Folder with the images, in the usual layouts; empty: they are searched for beside the annotations."""
+    missing: Literal["error", "drop", "keep"] = "error"
+    """A missing image: stop, leave its sentences out, or keep them."""
+
+
+@dataclass(frozen=True)
+class DataCheckOptions:
+    """Read every image and mask once, report what is wrong, and which val and test images training has seen."""
+
+    root: Positional[str] = ""
+    """The data folder; the same as --data.root."""
+    data: DataConfig = field(default_factory=DataConfig)
+    training: tuple[str, ...] = ()
+    """Other data folders that the model was or will be trained on, for the leakage audit."""
+    visual_genome: str = ""
+    """Folder with Visual Genome's image_data.json, for the leakage audit."""
+    detector: str = ""
+    """COCO instances file that the backbone's detector was trained on (instances_train2017.json); empty: decided by
+    the names of the images."""
+    vocabulary: str = ""
+    """A vocab.txt, or a folder or Hub name that has one, to find truncated sentences; empty: by counting words."""
+    max_tokens: int = 40
+    """Word pieces that the model reads, [CLS] and [SEP] included."""
+    json: str = ""
+    """Write the findings to this file too."""
+
+
+@dataclass(frozen=True)
+class DataToyOptions:
+    """Write the embedded scenes of shapes: as a REFER release, and built."""
+
+    root: Positional[str]
+    """Folder to write: refer/ (the release) and built/ (for --data.root)."""
+    seed: int = 0
+    train: int = 400
+    """Images of the train part."""
+    val: int = 60
+    test: int = 60
+    side: int = 96
+    """Side of the images in pixels."""

@@ -1,172 +1,174 @@
-"""Find what sentences mean: in one picture as `Grounding`s, in many as a folder of masks, overlays and JSON lines.
-
-As in the authors' test pipeline the picture is stretched to the network's square; box and mask are brought back to the
-picture's own pixels. Sentences about one picture share its decoding, its transform and all of the backbone before the
-first cross-attention; a sentence goes through the language model once, however many pictures it is looked for in.
-"""
+"""Many images, many sentences: what to find where, and the folder that the answers go to."""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from papers_shared.cpu import pack_linears
 from papers_shared.errors import UserError
-from papers_shared.heat import heat_map
-from papers_shared.images import load_image, side_by_side
-from papers_shared.losses import cxcywh_to_xyxy
-from plvl.drawing import caption, draw_target, fit
-from plvl.modeling.plvl import PLVL, PLVLOutput
-from plvl.options import Device, Precision, PredictOptions
-from plvl.resize import mask_at_size
-from plvl.transforms import prepare_image
+from papers_shared.files import write_text
+from papers_shared.hub import open_model
+from papers_shared.images import MAX_PIXELS
+from papers_shared.inputs import match_images
+from papers_shared.progress import Progress
+from papers_shared.types import Precision
+from plvl.inference import Grounding, TextFeatures, describe_protocol, predict
+from plvl.modeling.plvl import PLVL
 
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SENTENCES_KEPT = 4096
-"""Language features of the last so many distinct sentences stay in memory (0.12 MB each at the paper's size)."""
+if TYPE_CHECKING:
+    from plvl.options import PredictOptions
 
-
-@dataclass(eq=False)
-class Grounding:
-    """What one sentence means in one picture."""
-
-    image: Image.Image
-    """The picture, RGB, upright."""
-    sentence: str
-    box_xyxy: tuple[float, float, float, float] | None
-    """Corners x0, y0, x1, y1 in pixels of the picture, clamped to it; None: the network has no box branch."""
-    mask: np.ndarray | None
-    """(H, W) bool at the picture's size; None: the network has no mask branch."""
-    score: float | None
-    """Probability of the centre at its highest cell; None: the network has no centre map."""
-    score_map: np.ndarray | None
-    """(rows, columns) float32, probability of being the centre, over the cells of the stretched picture."""
-    remarks: tuple[str, ...] = ()
-    """What of the sentence the model did not read: cut off, unknown to its vocabulary, or empty."""
-
-    def draw(self, *, score_map: bool = False, max_side: int = 0) -> Image.Image:
-        """The picture under its mask and box, with the sentence below; `score_map`: the map of centres beside it.
-
-        `max_side` > 0 shrinks the picture first.
-        """
-        image = fit(self.image, max_side)
-        drawn = draw_target(image, self._box_in(image), self._mask_in(image))
-        if score_map and self.score_map is not None:
-            drawn = side_by_side([("", drawn), ("", heat_map(self.score_map, image.size))])
-        return caption(drawn, self.sentence)
-
-    def _box_in(self, image: Image.Image) -> tuple[float, ...] | None:
-        if self.box_xyxy is None:
-            return None
-        factors = (image.width / self.image.width, image.height / self.image.height) * 2
-        return tuple(corner * factor for corner, factor in zip(self.box_xyxy, factors, strict=True))
-
-    def _mask_in(self, image: Image.Image) -> np.ndarray | None:
-        if self.mask is None or image.size == self.image.size:
-            return self.mask
-        return np.asarray(Image.fromarray(self.mask).resize(image.size, Image.Resampling.NEAREST))
+RECORDS = "predictions.jsonl"
+OVERLAY_SIDE = 2048
+Job = tuple[Path, list[str]]
+"""An image and what to find in it."""
 
 
-class TextFeatures:
-    """The language model's answer per distinct sentence, on the model's device."""
-
-    def __init__(self, model: PLVL, precision: Precision = "no") -> None:
-        self.model, self.precision = model, precision
-        self.tokenizer = model.tokenizer
-        self._known: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
-
-    def __call__(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Features (S, N, text_dim) and mask (S, N) of sentences; call it in `no_grad`."""
-        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
-        if new:
-            input_ids, mask = (x.to(_device(self.model)) for x in self.tokenizer(new))
-            with _autocast(self.model, self.precision):
-                features = self.model.encode_text(input_ids, mask)
-            self._known.update(zip(new, zip(features, mask, strict=True), strict=True))
-        chosen = [self._known[sentence] for sentence in sentences]
-        while len(self._known) > SENTENCES_KEPT:
-            self._known.popitem(last=False)
-        return torch.stack([features for features, _ in chosen]), torch.stack([mask for _, mask in chosen])
-
-
-def predict(
-    model: PLVL,
-    image: Image.Image | np.ndarray | str | Path,
-    sentences: Sequence[str],
-    *,
-    precision: Precision = "no",
-    max_pixels: int = PredictOptions.max_pixels,
-    batch_size: int = 16,
-    text: TextFeatures | None = None,
-) -> list[Grounding]:
-    """What each sentence means in one picture (a path, a Pillow picture or (H, W, 3) uint8 RGB).
-
-    An empty sentence is answered too: by what the model finds without one. It, a sentence that is cut at
-    `config.max_tokens` and words that the vocabulary does not have are warned of (`Grounding.remarks`).
-
-    Args:
-        batch_size: Sentences that the language model reads together, and whose answers are held at a time.
-        text: Keeps language features from call to call, for sentences that come again.
+def jobs_of(options: PredictOptions) -> list[Job]:
+    """What the command line asks for, one job per image.
 
     Raises:
-        UserError: unreadable picture, more than `max_pixels` pixels, or a model without a vocabulary.
+        UserError: No such image, nothing to find, or a line of the sentences file that cannot be used.
     """
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    picture = load_image(image, max_pixels=max_pixels)
-    pack_linears(model)
-    text = text or TextFeatures(model, precision)
-    groundings: list[Grounding] = []
-    training = model.training
-    model.eval()
+    path = Path(options.image).expanduser()
+    if options.sentences_file:
+        if options.sentences:
+            raise UserError("give sentences or --sentences-file, not both")
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder: --sentences-file names images of a folder")
+        return read_sentences(Path(options.sentences_file), path)
+    if not options.sentences:
+        raise UserError("nothing to find: give sentences in quotes, or --sentences-file (JSON lines)")
+    return [(image, list(options.sentences)) for image in match_images([options.image])]
+
+
+def read_sentences(file: Path, folder: Path) -> list[Job]:
+    """JSON lines `{"image": "a.jpg", "expression": "..." or ["...", ...]}` as jobs; images lie in `folder`.
+
+    Lines about one image become one job. A missing image is left to be reported with the results.
+
+    Raises:
+        UserError: The file cannot be read, or a line does not have that form.
+    """
     try:
-        with torch.no_grad():
-            inputs = prepare_image(picture, model.config).to(_device(model))
-            with _autocast(model, precision):
-                seen = model.encode_image(inputs)
-            for first in range(0, len(sentences), batch_size):
-                some = sentences[first : first + batch_size]
-                features, mask = text(some)
-                with _autocast(model, precision):
-                    output = model.ground_all(seen, features, mask)
-                groundings += [
-                    _grounding(picture, sentence, output, index) for index, sentence in enumerate(some)
-                ]
-    finally:
-        model.train(training)
-    for grounding in groundings:
-        grounding.remarks = tuple(text.tokenizer.remarks(grounding.sentence))
-        for remark in grounding.remarks:
-            warnings.warn(f"{_quoted(grounding.sentence)}: {remark}", stacklevel=2)
-    return groundings
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    jobs: dict[Path, list[str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}, line {number}: not JSON ({error})") from error
+        image = record.get("image") if isinstance(record, dict) else None
+        found = record.get("expression") if isinstance(record, dict) else None
+        sentences = [found] if isinstance(found, str) else found
+        if (
+            not isinstance(image, str)
+            or not isinstance(sentences, list)
+            or not all(isinstance(sentence, str) for sentence in sentences)
+        ):
+            raise UserError(
+                f"{file}, line {number}: needs `image`, a file name, and `expression`, a sentence or a list of them"
+            )
+        jobs.setdefault(folder / image, []).extend(sentences)
+    if not jobs:
+        raise UserError(f"{file} holds no sentence")
+    return list(jobs.items())
 
 
-def open_model(model: str, device: Device = "auto") -> PLVL:
-    """A trained model from a folder or the Hub, in eval mode on `device`."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; use --device cpu, or auto")
-    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    return PLVL.from_pretrained(model, device=chosen).eval()
+def predict_many(
+    model: PLVL,
+    jobs: Sequence[Job],
+    output: str | Path,
+    *,
+    model_name: str = "",
+    precision: Precision = "no",
+    score_map: bool = False,
+    overlay_side: int = OVERLAY_SIDE,
+    max_pixels: int = MAX_PIXELS,
+) -> list[dict[str, Any]]:
+    """Write the answers to jobs into `output`: masks/IMAGE-1.png (0 and 255), overlays/IMAGE-1.png, and one line per
+    sentence in predictions.jsonl, with the sentence as `expression`, its key in all JSON lines. The number counts the
+    sentences about images of that name.
+
+    An image that cannot be read is reported on stderr, its sentences have an `error`, and the rest goes on. Answers
+    that `output` already holds are kept; an earlier answer of the same model to the same sentence about the same
+    image is replaced.
+
+    Args:
+        model_name: Written into the records.
+
+    Returns:
+        The records of these jobs.
+
+    Raises:
+        UserError: An image lies where the results go, or `output` holds records of another kind.
+    """
+    output = Path(output)
+    for folder in ("masks", "overlays"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+        inside = [path for path, _ in jobs if path.resolve().parent == (output / folder).resolve()]
+        if inside:
+            raise UserError(f"{inside[0]} lies where its own results go: choose another --output")
+    asked = {(str(path), sentence, model_name) for path, sentences in jobs for sentence in sentences}
+    earlier = []
+    for record in _earlier(output):
+        if (record["file"], record["expression"], record["model"]) not in asked:
+            earlier.append(record)
+            continue
+        for name in filter(None, (record.get("mask"), record.get("overlay"))):
+            (output / name).unlink(missing_ok=True)
+    names = _Names(record["overlay"] for record in earlier if "overlay" in record)
+    text, protocol = TextFeatures(model, precision), describe_protocol(model.config, "original", precision)
+    records: list[dict[str, Any]] = []
+    write_text(output / RECORDS, "".join(map(_line, earlier)))
+    with (
+        Progress(sum(len(sentences) for _, sentences in jobs), unit="sentence") as progress,
+        open(output / RECORDS, "a", encoding="utf-8") as lines,
+    ):
+        for path, sentences in jobs:
+            about: dict[str, Any] = {"file": str(path), "model": model_name, "protocol": protocol}
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # the records hold them
+                    found = predict(
+                        model, path, sentences, precision=precision, max_pixels=max_pixels, text=text
+                    )
+            except (UserError, MemoryError, torch.OutOfMemoryError) as error:
+                reason = str(error) or "out of memory"
+                progress.line(f"failed: {path}: {reason}")
+                answers = [{**about, "expression": sentence, "error": reason} for sentence in sentences]
+            else:
+                answers = []
+                for number, grounding in enumerate(found, start=1):
+                    for warning in grounding.warnings:
+                        progress.line(f"{path}, sentence {number}: {warning}")
+                    drawn = grounding.draw(score_map=score_map, max_side=overlay_side)
+                    answers.append(about | _write(grounding, drawn, output, names.next(path.stem)))
+            lines.writelines(map(_line, answers))
+            lines.flush()
+            records += answers
+            progress.update(len(records))
+    return records
 
 
 def run(options: PredictOptions) -> int:
-    """`plvl predict`: 0, or 1 if a picture failed."""
-    from plvl.predict_many import jobs_of, predict_many
-
+    """`plvl predict`: 0, or 1 if an image failed."""
     jobs = jobs_of(options)
     records = predict_many(
-        open_model(options.model, options.device),
+        open_model(PLVL, options.model, options.device),
         jobs,
         options.output,
-        name=options.model,
+        model_name=options.model,
         precision=options.precision,
         score_map=options.score_map,
         overlay_side=options.overlay_side,
@@ -175,36 +177,59 @@ def run(options: PredictOptions) -> int:
     failed = sum("error" in record for record in records)
     if len(records) <= 10:
         for record in records:
-            print(f"{record['file']}: {record.get('expression', '')!r}: {record.get('box_xyxy', 'failed')}")
-    print(
-        f"{len(records) - failed} of {len(records)} answered: {options.output}/masks, overlays, predictions.jsonl"
-    )
+            box = record.get("box_xyxy", "failed")
+            shown = [round(corner, 2) for corner in box] if isinstance(box, list) else box
+            print(f"{record['file']}: {record['expression']!r}: {shown}")
+    print(f"{len(records) - failed} of {len(records)} answered: {options.output}/masks, overlays, {RECORDS}")
     return 1 if failed else 0
 
 
-def _grounding(picture: Image.Image, sentence: str, output: PLVLOutput, index: int) -> Grounding:
-    """One row of the output in the picture's own pixels."""
-    width, height = picture.size
-    box = mask = score = score_map = None
-    if output.boxes is not None:
-        corners = cxcywh_to_xyxy(output.boxes[index].double()).clamp(0, 1).cpu()
-        x0, y0, x1, y1 = (corners * torch.tensor([width, height, width, height])).tolist()
-        box = (x0, y0, x1, y1)
-    if output.score_logits is not None:
-        score_map = output.score_logits[index, 0].float().sigmoid().cpu().numpy()
-        score = float(score_map.max())
-    if output.mask_logits is not None:
-        mask = (mask_at_size(output.mask_logits[index, 0], height, width) >= 0.5).cpu().numpy()
-    return Grounding(picture, sentence, box, mask, score, score_map)
+class _Names:
+    """Names of results that no file of the folder has: STEM-1, STEM-2, ..., whatever the case of the letters."""
+
+    def __init__(self, taken: Any) -> None:
+        self.taken = {Path(name).stem.lower() for name in taken}
+
+    def next(self, stem: str) -> str:
+        number = 1
+        while f"{stem}-{number}".lower() in self.taken:
+            number += 1
+        self.taken.add(f"{stem}-{number}".lower())
+        return f"{stem}-{number}"
 
 
-def _quoted(sentence: str) -> str:
-    return f"'{sentence[:40]}...'" if len(sentence) > 40 else f"'{sentence}'"
+def _earlier(output: Path) -> list[dict[str, Any]]:
+    """The records that the folder holds."""
+    path = output / RECORDS
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        records = [json.loads(line) for line in lines if line.endswith("\n")]  # a kill leaves half a line
+        if all({"file", "expression", "model"} <= record.keys() for record in records):
+            return records
+    except (ValueError, AttributeError):
+        pass
+    raise UserError(f"{path} was not written by `plvl predict`: choose another --output")
 
 
-def _device(model: PLVL) -> torch.device:
-    return next(model.parameters()).device
+def _write(grounding: Grounding, drawn: Image.Image, output: Path, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "expression": grounding.sentence,
+        "width": grounding.image.width,
+        "height": grounding.image.height,
+        "box_xyxy": grounding.box_xyxy and list(grounding.box_xyxy),
+        "score": grounding.score,
+        "mask": None,
+        "overlay": f"overlays/{name}.png",
+        "warnings": list(grounding.warnings),
+    }
+    if grounding.mask is not None:
+        record["mask"] = f"masks/{name}.png"
+        Image.fromarray(grounding.mask).convert("L").save(output / record["mask"])
+    drawn.save(output / record["overlay"])
+    return record
 
 
-def _autocast(model: PLVL, precision: Precision) -> torch.autocast:
-    return torch.autocast(_device(model).type, DTYPES[precision], enabled=precision != "no")
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Encoding
@@ -42,7 +43,7 @@ class Tokenizer:
         pieces = vocabulary_pieces(vocabulary)
         missing = [piece for piece in SPECIAL[:4] if piece not in pieces]
         if missing:
-            raise UserError(f"the vocabulary has no {', '.join(missing)}: it is not one of BERT's kind")
+            raise UserError(f"the vocabulary has no {', '.join(missing)}: BERT needs it")
         self.max_tokens = max_tokens
         self.unknown = pieces["[UNK]"]
         self._tokenizer = BertWordPieceTokenizer(vocab=pieces, lowercase=True)
@@ -60,28 +61,44 @@ class Tokenizer:
             torch.tensor([encoding.attention_mask for encoding in encodings]),
         )
 
-    def remarks(self, sentence: str) -> list[str]:
+    def warnings(self, sentence: str) -> list[str]:
         """What of a sentence the model does not get to read, as clauses; usually none."""
         if not sentence.strip():
             return ["the sentence is empty, so the answer is what the model finds without one"]
         encoding = self._encode(sentence)
-        remarks = []
+        warnings = []
         if encoding.overflowing:
-            last = max(end for _, end in encoding.offsets)
-            remarks.append(
-                f"the sentence has more than {self.max_tokens - 2} word pieces and is cut after "
-                f"'...{sentence[max(0, last - 24) : last]}'"
+            last = max(after for _, after in encoding.offsets)
+            end = f"...{sentence[max(0, last - 24) : last]}"
+            warnings.append(
+                f"the sentence has more than {self.max_tokens - 2} word pieces and is cut after {end!r}"
             )
-        places = [span for span, id in zip(encoding.offsets, encoding.ids, strict=True) if id == self.unknown]
-        if places:
-            unread = dict.fromkeys(sentence[start:end] for start, end in places)
+        unknown = [
+            span for span, id in zip(encoding.offsets, encoding.ids, strict=True) if id == self.unknown
+        ]
+        if unknown:
+            unread = dict.fromkeys(sentence[start:end] for start, end in unknown)
             words = sum(valid for valid in encoding.attention_mask) - 2
-            all_of_it = "no word of the sentence is" if len(places) == words else "some words are not"
-            remarks.append(f"{all_of_it} in the vocabulary of the model: {', '.join(unread)}")
-        return remarks
+            which = "no word of the sentence is" if len(unknown) == words else "some words are not"
+            warnings.append(f"{which} in the vocabulary of the model: {', '.join(unread)}")
+        return warnings
 
     def _encode(self, sentence: str) -> Encoding:
         return self._tokenizer.encode(sentence)
+
+
+def tokenizer_of(model: Any) -> Tokenizer:
+    """From sentences to what `PLVL.encode_text` takes, on the vocabulary of the model's folder.
+
+    Raises:
+        UserError: The folder has none.
+    """
+    if VOCABULARY not in model.extra_files:
+        raise UserError(
+            f"the model's folder has no {VOCABULARY}: copy that of its language model there "
+            "(google-bert/bert-base-uncased's for the official checkpoints)"
+        )
+    return Tokenizer(model.extra_files[VOCABULARY], model.config.max_tokens)
 
 
 def vocabulary_pieces(vocabulary: bytes) -> dict[str, int]:
@@ -97,7 +114,7 @@ def vocabulary_pieces(vocabulary: bytes) -> dict[str, int]:
     pieces = {line.rstrip("\r"): index for index, line in enumerate(lines)}
     if len(pieces) != len(lines):
         twice = next(piece for piece, number in Counter(map(str.rstrip, lines)).items() if number > 1)
-        raise UserError(f"the vocabulary has '{twice}' on two lines")
+        raise UserError(f"the vocabulary has {twice!r} on two lines")
     return pieces
 
 
@@ -152,10 +169,10 @@ def vocabulary_for(config: ModelConfig, sentences: Iterable[str]) -> bytes:
 
 
 def check_size(vocabulary: bytes, config: ModelConfig, source: str | Path) -> None:
-    """Refuse a vocabulary with more pieces than the language model knows."""
+    """Refuse a vocabulary with more pieces than the language model has embeddings for."""
     pieces = len(vocabulary_pieces(vocabulary))
     if pieces > config.vocab_size:
-        raise UserError(f"{source} has {pieces} word pieces, and model.vocab_size is {config.vocab_size}")
+        raise UserError(f"{source} has {pieces} word pieces, and --model.vocab-size is {config.vocab_size}")
 
 
 def _from_hub(name: str) -> Path:
@@ -170,7 +187,7 @@ def _from_hub(name: str) -> Path:
     except (OSError, HFValidationError) as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise UserError(
-            f"'{name}' is no {VOCABULARY} and no folder here, and not to be had from the Hugging Face Hub ({reason})"
+            f"{name!r} is neither a {VOCABULARY} nor a local folder, nor available on the Hugging Face Hub ({reason})"
         ) from problem
 
 

@@ -1,6 +1,6 @@
 """The embedded data: procedural scenes of shapes and sentences about them, in the layout of the REFER release.
 
-Every object of a picture gets the same number of sentences, so that a model that does not read them can do no
+Every object of an image gets the same number of sentences, so that a model that does not read them can do no
 better than choose among the objects. Everything is decided by the seed.
 """
 
@@ -15,37 +15,41 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from plvl.toy_grammar import COLOURS, PLACES, SHAPES, TEXTURES, WORDS, Phrase, Thing, phrases, referent
+from plvl.toy_grammar import COLOURS, POSITIONS, SHAPES, TEXTURES, WORDS, Phrase, Thing, phrases, referent
 
 __all__ = ["WORDS", "draw_scene", "sentences_about", "write_refer"]
 
 Random = np.random.Generator
-SIZES = (0.06, 0.082, 0.114)
+SIZES = (0.1, 0.135, 0.18)
 """`Thing.size` of the three sizes, before 5 % of jitter."""
 REACH = {"circle": 1.0, "square": (np.pi / 2) ** 0.5, "triangle": (4 * np.pi / 27**0.5) ** 0.5}
 """From the middle to the corners, as a multiple of `Thing.size`."""
-THINGS = (4, 5)
-"""Objects of a picture."""
+THINGS = (3, 4)
+"""Objects of an image."""
 SENTENCES = 2
 """Sentences per object."""
-KINDS = {"plain": 0.3, "rank": 0.3, "place": 0.4}
-"""How often a sentence has attributes only, a superlative or comparative, or a place beside another object."""
+KINDS = {"plain": 0.6, "rank": 0.2, "position": 0.2}
+"""How often a sentence has attributes only, a superlative or comparative, or a position beside another object."""
 WORDS_OF_A_THING = (SHAPES, COLOURS, TEXTURES)
+REPEAT = 0.1
+"""How often a word of an object is one of the two of its kind that the image prefers."""
 INKS = {"red": (205, 40, 40), "green": (40, 150, 60), "blue": (50, 80, 205), "yellow": (225, 195, 40)}
+PERIOD = 0.12
+"""Of the stripes, as a share of the side."""
 FINE = 4
 """Pixels are drawn this many times finer than they are saved."""
 
 
 def write_refer(
-    root: str | Path, *, seed: int = 0, train: int = 400, val: int = 60, test: int = 60, side: int = 96
+    root: str | Path, *, seed: int = 0, train: int = 450, val: int = 70, test: int = 70, side: int = 64
 ) -> Path:
-    """Write pictures of `side` x `side` pixels and `SENTENCES` sentences about each object.
+    """Write images of `side` x `side` pixels and `SENTENCES` sentences about each object.
 
-    `root`/toy/instances.json and `root`/toy/refs(unc).p as in the REFER release, pictures in `root`/images. Then
+    `root`/toy/instances.json and `root`/toy/refs(unc).p as in the REFER release, images in `root`/images. Then
     `plvl data build toy OUTPUT --refer ROOT` reads them as it reads RefCOCO.
 
     Args:
-        train, val, test: pictures of each split.
+        train, val, test: images of each split.
     """
     root = Path(root)
     for folder in ("toy", "images"):
@@ -86,9 +90,9 @@ def write_refer(
 
 
 def scene(rng: Random) -> tuple[list[Thing], list[list[str]]]:
-    """The objects of one picture, and the sentences about each."""
+    """The objects of one image, and the sentences about each."""
     while True:
-        things = _place(rng, int(rng.integers(THINGS[0], THINGS[1] + 1)))
+        things = _scatter(rng, int(rng.integers(THINGS[0], THINGS[1] + 1)))
         sentences = sentences_about(rng, things)
         if all(len(texts) == SENTENCES for texts in sentences):
             return things, sentences
@@ -109,7 +113,7 @@ def _some(rng: Random, things: Sequence[Thing], number: int, meant: list[list[Ph
     by_kind: dict[str, list[Phrase]] = {
         "plain": [phrase for phrase in meant[number] if not phrase.rank],
         "rank": [phrase for phrase in meant[number] if phrase.rank],
-        "place": _beside_an_anchor(rng, things, number, anchors),
+        "position": _beside_an_anchor(rng, things, number, anchors),
     }
     found: list[str] = []
     kinds = rng.choice(list(KINDS), size=4 * SENTENCES, p=list(KINDS.values()))
@@ -121,7 +125,7 @@ def _some(rng: Random, things: Sequence[Thing], number: int, meant: list[list[Ph
 
 
 def draw_scene(rng: Random, things: Sequence[Thing], side: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Picture (side, side, 3) uint8 RGB, and the outline (N, 2) x, y in pixels of each object."""
+    """Image (side, side, 3) uint8 RGB, and the outline (N, 2) x, y in pixels of each object."""
     large = side * FINE
     ground = rng.uniform(95, 165) + rng.uniform(-25, 25, 3)
     slope = np.linspace(-1, 1, large)
@@ -142,28 +146,28 @@ def draw_scene(rng: Random, things: Sequence[Thing], side: int) -> tuple[np.ndar
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8), outlines
 
 
-def _place(rng: Random, count: int) -> list[Thing]:
-    """Objects apart from each other; shapes, colours and textures repeat often, so that single words do not do."""
+def _scatter(rng: Random, count: int) -> list[Thing]:
+    """Objects apart from each other; shapes, colours and textures repeat, so that single words seldom do."""
     few = {values: rng.permutation(values)[:2] for values in WORDS_OF_A_THING}
     things: list[Thing] = []
     for _ in range(400):
         if len(things) == count:
             break
         shape, colour, texture = (
-            str(rng.choice(few[v] if rng.random() < 0.7 else v)) for v in WORDS_OF_A_THING
+            str(rng.choice(few[v] if rng.random() < REPEAT else v)) for v in WORDS_OF_A_THING
         )
         size = float(rng.choice(SIZES) * rng.uniform(0.95, 1.05))
         reach = size * REACH[shape]
         x, y = rng.uniform(reach + 0.02, 0.98 - reach, 2)
         if all(np.hypot(x - t.x, y - t.y) > reach + t.size * REACH[t.shape] + 0.03 for t in things):
             things.append(Thing(shape, colour, texture, x=float(x), y=float(y), size=size))
-    return things if len(things) == count else _place(rng, count)
+    return things if len(things) == count else _scatter(rng, count)
 
 
 def _beside_an_anchor(
     rng: Random, things: Sequence[Thing], number: int, anchors: list[Phrase]
 ) -> list[Phrase]:
-    """Some phrases "... left of the ..." about an object; the words before the place alone would not do."""
+    """Some phrases "... left of the ..." about an object; the words before the position alone would not do."""
     if not anchors:
         return []
     thing = things[number]
@@ -173,9 +177,9 @@ def _beside_an_anchor(
         phrase = Phrase(
             rank=str(rng.choice(("larger", "smaller"))) if rng.random() < 0.25 else "",
             texture=thing.texture if rng.random() < 0.3 else "",
-            colour=thing.colour if rng.random() < 0.4 else "",
-            shape=thing.shape if rng.random() < 0.7 else "shape",
-            place=str(rng.choice(list(PLACES))),
+            colour=thing.colour if rng.random() < 0.7 else "",
+            shape=thing.shape if rng.random() < 0.5 else "shape",
+            position=str(rng.choice(list(POSITIONS))),
             anchor=anchor,
         )
         alone = Phrase(phrase.rank, phrase.texture, phrase.colour, phrase.shape)
@@ -194,16 +198,12 @@ def _outline(rng: Random, thing: Thing) -> np.ndarray:
 
 
 def _surface(rng: Random, thing: Thing, width: int, height: int, large: int) -> np.ndarray:
-    """(height, width, 3) uint8: the colour with its texture, for a picture `large` pixels wide."""
+    """(height, width, 3) uint8: the colour with its texture, for an image `large` pixels wide."""
     ink = np.array(INKS[thing.colour]) + rng.uniform(-15, 15, 3)
     y, x = np.mgrid[0:height, 0:width] / large
-    angle, period = rng.uniform(0, np.pi), 0.055
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    dark = np.zeros((height, width), bool)
-    if thing.texture == "striped":
-        dark = along % period < period * 0.45
-    elif thing.texture == "dotted":
-        dark = np.hypot(along % period - period / 2, across % period - period / 2) < period * 0.3
+    angle = rng.uniform(0, np.pi)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    dark = (thing.texture == "striped") & (along % PERIOD < PERIOD * 0.45)
     return np.clip(np.where(dark[..., None], ink * 0.35, ink), 0, 255).astype(np.uint8)
 
 

@@ -1,8 +1,8 @@
 """The toy scenes' language: which sentences there are, and which objects each of them means.
 
-    the [size] [texture] [colour] shape [place of the [size] [texture] [colour] shape]
+    the [size] [texture] [colour] shape [position of the [texture] colour shape]
 
-size: largest, smallest, larger, smaller (of two), leftmost, rightmost, highest, lowest. place: left of, right of,
+size: largest, smallest, larger, smaller (of two), leftmost, rightmost, highest, lowest. position: left of, right of,
 above, below. A sentence is unambiguous when it means one object however it is read, and no comparison in it is close.
 """
 
@@ -14,7 +14,7 @@ from functools import cache
 from itertools import product
 
 COLOURS = ("red", "green", "blue", "yellow")
-TEXTURES = ("plain", "striped", "dotted")
+TEXTURES = ("plain", "striped")
 SHAPES = ("circle", "square", "triangle")
 ANY = "shape"
 """The noun for an object of any shape."""
@@ -24,18 +24,18 @@ RANKS = {
 }  # fmt: skip
 """Word -> (what is compared, whether the greatest is meant)."""
 OF_TWO = ("larger", "smaller")
-PLACES = {"left of": ("x", False), "right of": ("x", True), "above": ("y", False), "below": ("y", True)}
+POSITIONS = {"left of": ("x", False), "right of": ("x", True), "above": ("y", False), "below": ("y", True)}
 WORDS = ("the", "of", "left", "right", "above", "below", ANY, *RANKS, *COLOURS, *TEXTURES, *SHAPES)
 """Every word of the language."""
 CLOSE_SIZE = 1.2
 """Sizes whose ratio is below this are not compared."""
-CLOSE_PLACE = 0.06
-"""Places nearer than this share of the picture are not compared."""
+CLOSE_POSITION = 0.06
+"""Positions nearer than this share of the image are not compared."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene; lengths as shares of the picture's side, y grows downwards."""
+    """One object of a scene; lengths as shares of the image's side, y grows downwards."""
 
     shape: str
     colour: str
@@ -54,13 +54,13 @@ class Phrase:
     texture: str = ""
     colour: str = ""
     shape: str = ANY
-    place: str = ""
+    position: str = ""
     anchor: Phrase | None = None
 
     def __str__(self) -> str:
         words = ["the", self.rank, self.texture, self.colour, self.shape]
         if self.anchor is not None:
-            words += [self.place, str(self.anchor)]
+            words += [self.position, str(self.anchor)]
         return " ".join(word for word in words if word)
 
 
@@ -82,9 +82,9 @@ def parse(sentence: str) -> Phrase:
     if not words:
         return Phrase(rank, texture, colour, shape)
     rest = " ".join(words)
-    for place in PLACES:
-        if rest.startswith(f"{place} the "):
-            return Phrase(rank, texture, colour, shape, place, parse(rest[len(place) + 1 :]))
+    for position in POSITIONS:
+        if rest.startswith(f"{position} the "):
+            return Phrase(rank, texture, colour, shape, position, parse(rest[len(position) + 1 :]))
     raise ValueError(f"'{sentence}' goes on with '{rest}'")
 
 
@@ -101,7 +101,7 @@ def referent(phrase: Phrase, things: Sequence[Thing]) -> int | None:
         if anchor is None:
             return None
         others = [i for i in nouns if i != anchor]
-        beside = _beside(others, things[anchor], phrase.place, things)
+        beside = _beside(others, things[anchor], phrase.position, things)
         nouns = others
     if beside is None:
         return None
@@ -117,8 +117,8 @@ def referent(phrase: Phrase, things: Sequence[Thing]) -> int | None:
 
 @cache
 def phrases() -> tuple[Phrase, ...]:
-    """Every phrase without an anchor."""
-    slots = product(("", *RANKS), ("", *TEXTURES), ("", *COLOURS), (*SHAPES, ANY))
+    """Every phrase without an anchor that names a colour: what an object is known by at a few pixels."""
+    slots = product(("", *RANKS), ("", *TEXTURES), COLOURS, (*SHAPES, ANY))
     return tuple(Phrase(*words) for words in slots)
 
 
@@ -130,13 +130,13 @@ def _is(thing: Thing, phrase: Phrase) -> bool:
     )
 
 
-def _beside(numbers: list[int], anchor: Thing, place: str, things: Sequence[Thing]) -> list[int] | None:
-    """Those at the place; None where one of them is neither clearly at it nor clearly not."""
-    axis, beyond = PLACES[place]
+def _beside(numbers: list[int], anchor: Thing, position: str, things: Sequence[Thing]) -> list[int] | None:
+    """Those at the position; None where one of them is neither clearly at it nor clearly not."""
+    axis, beyond = POSITIONS[position]
     kept = []
     for number in numbers:
         distance = getattr(things[number], axis) - getattr(anchor, axis)
-        if abs(distance) < CLOSE_PLACE:
+        if abs(distance) < CLOSE_POSITION:
             return None
         if (distance > 0) == beyond:
             kept.append(number)
@@ -153,6 +153,6 @@ def _first(numbers: list[int], rank: str, things: Sequence[Thing]) -> int | None
     clear = (
         max(first, second) / min(first, second) >= CLOSE_SIZE
         if what == "size"
-        else abs(first - second) >= CLOSE_PLACE
+        else abs(first - second) >= CLOSE_POSITION
     )
     return ordered[0] if clear else None

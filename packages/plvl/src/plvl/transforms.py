@@ -1,10 +1,10 @@
-"""The training and test pipelines: picture, sentence, box and mask to the square that the network takes.
+"""The training and test pipelines: image, sentence, box and mask to the square that the network takes.
 
 Two forms. `official` is the authors' pipeline as their code computes it: boxes cut to whole pixels, "left" and
 "right" swapped inside words, no crop where five words occur even inside others, a crop accepted when the box
 centre's x lies beyond the region's top edge and its y beyond its left edge (so that a box can end up empty), boxes
-scaled by a ratio that the rounded sides do not have. `default` mends these: see `plvl.directions` for the
-sentences, a crop always holds the whole box, and boxes are exact. Pictures and masks go the same way in both.
+scaled by a ratio that the rounded sides do not have. `default` corrects these: see `plvl.directions` for the
+sentences, a crop always holds the whole box, and boxes are exact. Images and masks go the same way in both.
 
 All randomness comes from torch's default CPU generator.
 """
@@ -22,14 +22,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from papers_shared.images import load_image
 from plvl.config import DataConfig, ModelConfig
-from plvl.directions import authors_may_crop, may_be_cropped, mirrored_expression, swapped_letters
+from plvl.directions import may_be_cropped, mirrored_sentence, official_may_crop, swapped_letters
 
 Form = Literal["default", "official"]
-AUTHORS_SIDE = 448
+OFFICIAL_SIDE = 448
 """The side of the square that the authors' sizes below are meant for; other squares take them in proportion."""
-LONGEST = tuple(AUTHORS_SIDE - 32 * step for step in range(7))
+LONGEST = tuple(OFFICIAL_SIDE - 32 * step for step in range(7))
 SHORTEST_BEFORE_CROP = (400, 500, 600)
 CROP_SIDES = (384, 600)
 JITTER = 0.4
@@ -42,7 +41,7 @@ class Sample:
 
     image: Image.Image
     """RGB."""
-    expression: str
+    sentence: str
     box: np.ndarray | None = None
     """float64 (4,) x0, y0, x1, y1 in pixels of `image`."""
     mask: Image.Image | None = None
@@ -70,7 +69,7 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[Sample], 
 def test_transform(model: ModelConfig, form: Form = "default") -> Callable[[Sample], dict[str, Any]]:  # noqa: PT028
     """Test pipeline: Sample -> the tensors of `Square`.
 
-    The longest side becomes S, then the picture is stretched to S x S. `official` cuts the box to whole pixels
+    The longest side becomes S, then the image is stretched to S x S. `official` cuts the box to whole pixels
     and scales it as the authors do: the target of their evaluation.
     """
     side = model.image_size
@@ -86,21 +85,20 @@ def test_transform(model: ModelConfig, form: Form = "default") -> Callable[[Samp
 test_transform.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
 
 
-def prepare_image(image: Image.Image | np.ndarray, model: ModelConfig) -> Tensor:
-    """One picture through the test pipeline.
+def prepare_image(image: Image.Image, model: ModelConfig) -> Tensor:
+    """One image through the test pipeline.
 
     Args:
-        image: Pillow picture, or (H, W, 3) uint8 RGB.
+        image: RGB, upright.
 
     Returns:
         float32 (1, 3, S, S), normalised.
     """
-    picture = load_image(image) if isinstance(image, Image.Image) else Image.fromarray(image)
-    return test_transform(model)(Sample(picture, ""))["image"][None]
+    return test_transform(model)(Sample(image, ""))["image"][None]
 
 
 class CutToIntegers:
-    """The authors' reading of a box: x, y, width and height cut to integers (of their flickr and referit lists the
+    """How the official code reads a box: x, y, width and height cut to integers (of their flickr and referit lists the
     corners; here all sets are read alike); sentences in lower case."""
 
     def __call__(self, sample: Sample) -> Sample:
@@ -108,7 +106,7 @@ class CutToIntegers:
         if box is not None:
             left, top, width, height = np.trunc([box[0], box[1], *_exact(box[2:] - box[:2])])
             box = np.array([left, top, left + width, top + height])
-        return replace(sample, expression=sample.expression.lower(), box=box)
+        return replace(sample, sentence=sample.sentence.lower(), box=box)
 
 
 class RandomCrop:
@@ -126,8 +124,8 @@ class RandomCrop:
         self.sides = _in_proportion(CROP_SIDES, side)
 
     def __call__(self, sample: Sample) -> Sample:
-        allowed = authors_may_crop if self.form == "official" else may_be_cropped
-        if not allowed(sample.expression) or not _uniform(0, 1) < self.p:
+        allowed = official_may_crop if self.form == "official" else may_be_cropped
+        if not allowed(sample.sentence) or not _uniform(0, 1) < self.p:
             return sample
         scaled = resize(sample, _choice(self.shortest), longest=False, exact=self.form == "default")
         window = self._official(scaled) if self.form == "official" else self._around_box(scaled)
@@ -193,7 +191,7 @@ class ColourJitter:
 
 
 class RandomFlip:
-    """With probability `p`: left-right mirror of picture, box, mask and sentence (default: where it can be)."""
+    """With probability `p`: left-right mirror of image, box, mask and sentence (default: where it can be)."""
 
     def __init__(self, form: Form, p: float) -> None:
         self.form, self.p = form, p
@@ -201,15 +199,15 @@ class RandomFlip:
     def __call__(self, sample: Sample) -> Sample:
         if not _uniform(0, 1) < self.p:
             return sample
-        swap = swapped_letters if self.form == "official" else mirrored_expression
-        expression = swap(sample.expression)
-        return sample if expression is None else replace(flip(sample), expression=expression)
+        swap = swapped_letters if self.form == "official" else mirrored_sentence
+        sentence = swap(sample.sentence)
+        return sample if sentence is None else replace(flip(sample), sentence=sentence)
 
 
 class Square:
     """Stretch to `side` x `side` (bilinear, corners aligned; masks nearest) and normalise.
 
-    Returns `image` float32 (3, S, S), `expression`, `box` float32 (4,) cx, cy, w, h as fractions of the picture,
+    Returns `image` float32 (3, S, S), `sentence`, `box` float32 (4,) cx, cy, w, h as fractions of the image,
     `mask` float32 (1, S, S) of 0 and 1, and `has_box`, `has_mask` float32 scalars; a missing one is all zero.
     """
 
@@ -230,7 +228,7 @@ class Square:
             box = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=torch.float32)
         return {
             "image": pixels.sub_(self.mean).div_(self.std),
-            "expression": sample.expression,
+            "sentence": sample.sentence,
             "box": box,
             "mask": mask,
             "has_box": torch.tensor(float(sample.box is not None)),
@@ -267,7 +265,7 @@ def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample
 
 
 def flip(sample: Sample) -> Sample:
-    """Mirror picture, mask and box; the sentence is left alone."""
+    """Mirror image, mask and box; the sentence is left alone."""
     box = sample.box
     if box is not None:
         width = sample.image.width
@@ -283,7 +281,7 @@ def _exact(values: np.ndarray) -> np.ndarray:
 
 
 def _in_proportion(lengths: Sequence[int], side: int) -> tuple[int, ...]:
-    return tuple(max(1, round(length * side / AUTHORS_SIDE)) for length in lengths)
+    return tuple(max(1, round(length * side / OFFICIAL_SIDE)) for length in lengths)
 
 
 def _choice(values: Sequence[int]) -> int:

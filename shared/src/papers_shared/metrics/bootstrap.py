@@ -1,4 +1,4 @@
-"""How far a figure over samples would move with another draw of them: percentile bootstrap intervals."""
+"""How far a metric over samples would move with another draw of them: percentile bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def resamples(num_samples: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """The central interval that holds `level` of the resampled figures; None where none of them exists.
+    """The central interval that holds `level` of the resampled metrics; None where none of them exists.
 
     Args:
-        values: (draws,) with NaN for draws in which the figure does not exist, such as an AUC of one class.
+        values: (draws,) with NaN for draws in which the metric does not exist, such as an AUC of one class.
     """
     known = values[~np.isnan(values)]
     if not len(known):

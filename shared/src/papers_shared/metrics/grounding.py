@@ -13,15 +13,15 @@ from papers_shared.metrics.rows import SampleRows
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 DEFINITION = (
-    "every expression counts once; predicted corners are clamped to the image; Acc@0.5 = share with box "
-    "IoU >= 0.5; mIoU = mean mask IoU of the expressions, mask = probability >= 0.5; oIoU = summed "
+    "every sentence counts once; predicted corners are clamped to the image; Acc@0.5 = share with box "
+    "IoU >= 0.5; mIoU = mean mask IoU of the sentences, mask = probability >= 0.5; oIoU = summed "
     "intersections / summed unions; Precision@X = share with mask IoU >= X; boxes without area have IoU 0, "
     "two empty masks IoU 1"
 )
 
 
 class GroundingRow(NamedTuple):
-    """What is kept of one expression."""
+    """What is kept of one sentence."""
 
     box_iou: float | None
     intersection: int | None
@@ -61,7 +61,7 @@ class GroundingMetrics(SampleRows[GroundingRow]):
         mask: np.ndarray | None = None,
         true_mask: np.ndarray | None = None,
     ) -> None:
-        """Count one expression, by its box, its mask or both.
+        """Count one sentence, by its box, its mask or both.
 
         Args:
             box: Predicted x0, y0, x1, y1 as fractions of the image.

@@ -11,7 +11,7 @@ from torch import Tensor
 from papers_shared.errors import UserError
 
 DEFINITION = (
-    "counts over all labelled pixels of all pictures; IoU = TP / (TP + FP + FN); mIoU = mean over the "
+    "counts over all labelled pixels of all images; IoU = TP / (TP + FP + FN); mIoU = mean over the "
     "classes present in truth or prediction, background included; a class in neither is left out; "
     "pixel accuracy = correct / labelled pixels; pixels with the ignored label are left out everywhere"
 )

@@ -1,4 +1,4 @@
-"""Prompted segmenters behind one protocol: a picture, a box and points -> a mask.
+"""Prompted segmenters behind one protocol: an image, a box and points -> a mask.
 
 `make_refiner("grabcut")` needs no weights; a checkpoint of Meta's, a model folder or a Hub name gives SAM.
 Importing this is light: each back end imports its libraries when it is made.
@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from papers_shared.sam.cache import EmbeddingCache
     from papers_shared.sam.grabcut import GrabCut
     from papers_shared.sam.hf import TransformersSam, convert_meta_checkpoint
     from papers_shared.sam.make import make_refiner
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from papers_shared.sam.protocol import PromptedSegmenter, SamResult
 
 __all__ = [
-    "EmbeddingCache",
     "GrabCut",
     "PromptedSegmenter",
     "SamResult",
@@ -29,7 +27,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EmbeddingCache": "cache",
     "GrabCut": "grabcut",
     "PromptedSegmenter": "protocol",
     "SamResult": "protocol",

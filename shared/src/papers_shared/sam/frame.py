@@ -1,4 +1,4 @@
-"""SAM's frame of reference: between a picture and the square that the networks see.
+"""SAM's frame of reference: between an image and the square that the networks see.
 
 As in Meta's program: the longest side becomes `side` by Pillow's bilinear filter on bytes, sizes rounded half
 up, so that x and y have ratios of their own; the rest of the square, right and below, is zeros after the
@@ -23,7 +23,7 @@ PREPROCESSING = 1
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a picture lies in the square; sizes are (height, width) in pixels."""
+    """Where an image lies in the square; sizes are (height, width) in pixels."""
 
     original: tuple[int, int]
     inner: tuple[int, int]
@@ -42,12 +42,12 @@ class Frame:
         mean, std = (torch.tensor(part).view(3, 1, 1) for part in (MEAN, STD))
         return F.pad((values - mean) / std, (0, self.side - self.inner[1], 0, self.side - self.inner[0]))
 
-    def places(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) places x, y of the picture -> those of the square."""
+    def to_square(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) pixels x, y of the image -> those of the square."""
         return xy * (self.inner[1] / self.original[1], self.inner[0] / self.original[0])
 
     def logits(self, low_res: Tensor) -> Tensor:
-        """(N, h, w) mask logits over the square -> (N, H, W) over the picture; both steps bilinear."""
+        """(N, h, w) mask logits over the square -> (N, H, W) over the image; both steps bilinear."""
         square = F.interpolate(low_res[None], (self.side, self.side), mode="bilinear", align_corners=False)
         inner = square[..., : self.inner[0], : self.inner[1]]
         return F.interpolate(inner, self.original, mode="bilinear", align_corners=False)[0]

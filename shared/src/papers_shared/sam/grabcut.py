@@ -20,13 +20,13 @@ class GrabCut:
     and a wider disk around it that begins as foreground. Other points are small disks of certain foreground or
     background and win over the box. The answer is deterministic.
 
-    What is left over in corner cases: where the prompt names no background (a box over the whole picture), the
-    picture's frame is it; negative points alone give an empty mask.
+    What is left over in corner cases: where the prompt names no background (a box over the whole image), the
+    image's frame is it; negative points alone give an empty mask.
 
     Args:
         core: Diameters of the certain ellipse as shares of the box's sides, in [0, 1).
         iterations: Turns of fitting and cutting.
-        max_side: Pictures with a longer side are shrunk to it for the cut, in pixels; 0: never.
+        max_side: Images with a longer side are shrunk to it for the cut, in pixels; 0: never.
     """
 
     name = "grabcut"
@@ -38,7 +38,7 @@ class GrabCut:
         self._size = (0, 0)
 
     def set_image(self, image: np.ndarray) -> None:
-        """Take a picture, (H, W, 3) uint8 RGB."""
+        """Take an image, (H, W, 3) uint8 RGB."""
         height, width = self._size = check_image(image).shape[:2]
         factor = min(1.0, self.max_side / max(height, width)) if self.max_side else 1.0
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -56,18 +56,18 @@ class GrabCut:
         labels: Sequence[int] | None = None,
         multimask: bool = False,
     ) -> SamResult:
-        """One mask at the size of the picture; its score is NaN, as GrabCut predicts no quality.
+        """One mask at the size of the image; its score is NaN, as GrabCut predicts no quality.
 
         Raises:
-            UserError: No picture is set, or the prompt is empty or malformed.
+            UserError: No image is set, or the prompt is empty or malformed.
         """
         if self._image is None:
-            raise UserError("GrabCut has no picture yet: call set_image first")
+            raise UserError("GrabCut has no image yet: call set_image first")
         prompt = check_prompt(box, points, labels)
         height, width = self._image.shape[:2]
         short = min(height, width)
-        places = [(int(x), int(y)) for x, y in self._pixels(prompt.points)]
-        positive = [place for place, label in zip(places, prompt.labels, strict=True) if label]
+        positions = [(int(x), int(y)) for x, y in self._pixels(prompt.points)]
+        positive = [position for position, label in zip(positions, prompt.labels, strict=True) if label]
         if prompt.box is not None:
             x0, y0, x1, y1 = (int(v) for v in self._pixels(prompt.box.reshape(2, 2)).reshape(-1))
             seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
@@ -80,13 +80,13 @@ class GrabCut:
         else:
             seeds = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
             for reach, kind in ((short / 4, cv2.GC_PR_FGD), (short / 12, cv2.GC_FGD)):
-                for place in positive:
-                    cv2.circle(seeds, place, max(1, round(reach)), kind, -1)
+                for position in positive:
+                    cv2.circle(seeds, position, max(1, round(reach)), kind, -1)
             window = (slice(0, height), slice(0, width))
         if not (seeds == cv2.GC_BGD).any():
             seeds[[0, -1]] = seeds[:, [0, -1]] = cv2.GC_BGD
-        for place, label in zip(places, prompt.labels, strict=True):
-            cv2.circle(seeds, place, max(1, short // 64), cv2.GC_FGD if label else cv2.GC_BGD, -1)
+        for position, label in zip(positions, prompt.labels, strict=True):
+            cv2.circle(seeds, position, max(1, short // 64), cv2.GC_FGD if label else cv2.GC_BGD, -1)
         mask = np.zeros((height, width), bool)
         mask[window] = self._cut(
             np.ascontiguousarray(self._image[window]), np.ascontiguousarray(seeds[window])
@@ -97,11 +97,11 @@ class GrabCut:
             )
         return SamResult(mask[None], np.full(1, np.nan, np.float32), None)
 
-    def _pixels(self, places: np.ndarray) -> np.ndarray:
-        """(x, y) of the picture -> the pixels that hold them after shrinking, inside the picture."""
+    def _pixels(self, positions: np.ndarray) -> np.ndarray:
+        """(x, y) of the image -> the pixels that hold them after shrinking, inside the image."""
         assert self._image is not None
         last = np.array(self._image.shape[1::-1]) - 1
-        return np.clip(np.floor((places + 0.5) * self._scale), 0, last).astype(int)
+        return np.clip(np.floor((positions + 0.5) * self._scale), 0, last).astype(int)
 
     def _cut(self, pixels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         inside = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)

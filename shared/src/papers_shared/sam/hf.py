@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from papers_shared.checkpoints import load_official
-from papers_shared.cpu import pack_linears
+from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
-from papers_shared.sam.cache import EmbeddingCache
+from papers_shared.foreign import load_official
 from papers_shared.sam.network import SamNetwork
 from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SIZES, SamShape
 
@@ -66,7 +65,7 @@ class TransformersSam(SamNetwork):
         *,
         device: str | torch.device = "cpu",
         precision: str = "no",
-        cache: EmbeddingCache | None = None,
+        cache: TensorCache | None = None,
         revision: str | None = None,
     ) -> None:
         network = _load(str(source), revision)
@@ -75,9 +74,12 @@ class TransformersSam(SamNetwork):
                 module.eps = DECODER_EPS
         vision = network.config.vision_config
         size = SIZES.get(vision.hidden_size, f"vit-{vision.hidden_size}")
-        pack_linears(network.to(device).eval())
         super().__init__(
-            network, int(vision.image_size), f"transformers SAM {size}", precision=precision, cache=cache
+            network.to(device).eval(),
+            int(vision.image_size),
+            f"transformers SAM {size}",
+            precision=precision,
+            cache=cache,
         )
 
     def _embed(self, pixels: Tensor) -> Tensor:
@@ -110,9 +112,9 @@ def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_h
         decoder_heads: Heads of the mask decoder; 8 in all that Meta released.
 
     Raises:
-        UserError: transformers is not installed, the file is no SAM checkpoint, or an entry has no place.
+        UserError: transformers is not installed, the file is no SAM checkpoint, or it holds an entry that is not known.
     """
-    from papers_shared.runs.atomic import writing_folder
+    from papers_shared.files import writing_folder
 
     state = load_official(source)
     shape = SamShape.of(state, source, decoder_heads)

@@ -9,7 +9,7 @@ from papers_shared.errors import UserError
 from papers_shared.sam.protocol import PromptedSegmenter
 
 if TYPE_CHECKING:
-    from papers_shared.sam.cache import EmbeddingCache
+    from papers_shared.cache import TensorCache
 
 
 def make_refiner(
@@ -17,7 +17,7 @@ def make_refiner(
     *,
     device: str = "cpu",
     precision: str = "no",
-    cache: EmbeddingCache | None = None,
+    cache: TensorCache | None = None,
 ) -> PromptedSegmenter:
     """The segmenter that `source` names.
 

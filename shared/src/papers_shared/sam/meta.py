@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from papers_shared.checkpoints import load_official
+from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
-from papers_shared.sam.cache import EmbeddingCache
+from papers_shared.foreign import load_official
 from papers_shared.sam.network import SamNetwork
 from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SamShape
 
@@ -35,7 +35,7 @@ class SegmentAnything(SamNetwork):
         *,
         device: str | torch.device = "cpu",
         precision: str = "no",
-        cache: EmbeddingCache | None = None,
+        cache: TensorCache | None = None,
         decoder_heads: int = 8,
     ) -> None:
         state = load_official(checkpoint)

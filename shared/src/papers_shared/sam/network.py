@@ -1,4 +1,4 @@
-"""What the two SAM back ends share: one embedding per picture, any number of prompts on it."""
+"""What the two SAM back ends share: one embedding per image, any number of prompts on it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
-from papers_shared.sam.cache import EmbeddingCache
 from papers_shared.sam.frame import PREPROCESSING, Frame
 from papers_shared.sam.protocol import Box, Points, SamResult, check_image, check_prompt
 
 
 class SamNetwork(ABC):
-    """A segmenter whose network embeds the picture once and then answers prompts on the embedding.
+    """A segmenter whose network embeds the image once and then answers prompts on the embedding.
 
     Args:
         network: In evaluation mode, on the device where it computes.
@@ -35,7 +35,7 @@ class SamNetwork(ABC):
         name: str,
         *,
         precision: str = "no",
-        cache: EmbeddingCache | None = None,
+        cache: TensorCache | None = None,
     ) -> None:
         if precision not in ("no", "bf16"):
             raise UserError(f"a segmenter computes in the precision no or bf16, not {precision!r}")
@@ -50,7 +50,7 @@ class SamNetwork(ABC):
         return next(self.network.parameters()).device
 
     def set_image(self, image: np.ndarray) -> None:
-        """Take a picture, (H, W, 3) uint8 RGB; the encoder runs unless its embedding is prepared or cached."""
+        """Take an image, (H, W, 3) uint8 RGB; the encoder runs unless its embedding is prepared or cached."""
         key = self._key(check_image(image))
         if key not in self._prepared:
             self._prepare({key: image})
@@ -58,17 +58,17 @@ class SamNetwork(ABC):
         self._frame = Frame.of(image, self.side)
 
     def set_images(self, images: Sequence[np.ndarray]) -> None:
-        """Prepare pictures in one batch through the encoder; former ones are forgotten, cached ones not computed."""
+        """Prepare images in one batch through the encoder; former ones are forgotten, cached ones not computed."""
         self._prepare({self._key(check_image(image)): image for image in images})
 
     def _prepare(self, images: Mapping[str, np.ndarray]) -> None:
-        """Keep the embeddings of these pictures, by their keys, and of no others."""
+        """Keep the embeddings of these images, by their keys, and of no others."""
         known = {key: self._prepared[key] for key in images if key in self._prepared}
         for key in images:
             if key not in known and self.cache is not None:
-                stored = self.cache.read(key)
-                if stored is not None:
-                    known[key] = stored.to(self.device)
+                stored = self.cache.tensors(key)
+                if stored is not None and "embedding" in stored:
+                    known[key] = stored["embedding"].to(self.device)
         todo = {key: image for key, image in images.items() if key not in known}
         if todo:
             batch = torch.stack([Frame.of(image, self.side).pixels(image) for image in todo.values()])
@@ -77,7 +77,7 @@ class SamNetwork(ABC):
             for key, embedding in zip(todo, embedded, strict=True):
                 known[key] = embedding
                 if self.cache is not None:
-                    self.cache.write(key, embedding)
+                    self.cache.store(key, {"embedding": embedding})
         self._prepared = known
 
     def predict(
@@ -87,10 +87,10 @@ class SamNetwork(ABC):
         labels: Sequence[int] | None = None,
         multimask: bool = False,
     ) -> SamResult:
-        """One mask (three with `multimask`) where the logits, brought to the picture's size, are positive.
+        """One mask (three with `multimask`) where the logits, brought to the image's size, are positive.
 
         Raises:
-            UserError: No picture is set, or the prompt is empty or malformed.
+            UserError: No image is set, or the prompt is empty or malformed.
         """
         _, low_res, scores = self.predict_logits(box, points, labels, multimask)
         assert self._frame is not None
@@ -104,21 +104,21 @@ class SamNetwork(ABC):
         labels: Sequence[int] | None = None,
         multimask: bool = False,
     ) -> tuple[Frame, Tensor, Tensor]:
-        """Frame of the picture, mask logits (N, h, w) over the padded square, predicted quality (N,).
+        """Frame of the image, mask logits (N, h, w) over the padded square, predicted quality (N,).
 
         Raises:
-            UserError: No picture is set, or the prompt is empty or malformed.
+            UserError: No image is set, or the prompt is empty or malformed.
         """
         if self._frame is None or self._embedding is None:
-            raise UserError("the segmenter has no picture yet: call set_image first")
+            raise UserError("the segmenter has no image yet: call set_image first")
         prompt = check_prompt(box, points, labels)
         corners = None
         if prompt.box is not None:
-            corners = self._tensor(self._frame.places(prompt.box.reshape(2, 2)).reshape(1, 4))
-        places = self._tensor(self._frame.places(prompt.points))[None] if len(prompt.points) else None
-        kinds = torch.as_tensor(prompt.labels, device=self.device)[None] if places is not None else None
+            corners = self._tensor(self._frame.to_square(prompt.box.reshape(2, 2)).reshape(1, 4))
+        positions = self._tensor(self._frame.to_square(prompt.points))[None] if len(prompt.points) else None
+        kinds = torch.as_tensor(prompt.labels, device=self.device)[None] if positions is not None else None
         with torch.inference_mode():
-            low_res, scores = self._decode(self._embedding[None], corners, places, kinds, multimask)
+            low_res, scores = self._decode(self._embedding[None], corners, positions, kinds, multimask)
         return self._frame, low_res.float(), scores.float()
 
     @abstractmethod

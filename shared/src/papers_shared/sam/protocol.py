@@ -1,4 +1,4 @@
-"""What a prompted segmenter is: a picture in once, any number of prompts, a mask for each."""
+"""What a prompted segmenter is: an image in once, any number of prompts, a mask for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SamResult(NamedTuple):
     """The answer to one prompt: N masks, one unless several were asked for."""
 
     masks: np.ndarray
-    """(N, H, W) bool at the size of the picture."""
+    """(N, H, W) bool at the size of the image."""
     scores: np.ndarray
     """(N,) float32, the quality of each mask as the segmenter predicts it; NaN where it predicts none."""
     low_res_logits: np.ndarray | None
@@ -28,7 +28,7 @@ class SamResult(NamedTuple):
 class PromptedSegmenter(Protocol):
     """Finds the object that a box and points show.
 
-    Coordinates are pixels (x, y) of the picture given to `set_image`, from 0; a box is x0, y0, x1, y1.
+    Coordinates are pixels (x, y) of the image given to `set_image`, from 0; a box is x0, y0, x1, y1.
     """
 
     @property
@@ -36,10 +36,10 @@ class PromptedSegmenter(Protocol):
         """What made the masks, for people and for reports."""
 
     def set_image(self, image: np.ndarray) -> None:
-        """Take a picture, (H, W, 3) uint8 RGB; the heavy part."""
+        """Take an image, (H, W, 3) uint8 RGB; the heavy part."""
 
     def set_images(self, images: Sequence[np.ndarray]) -> None:
-        """Prepare several pictures at once, so that `set_image` of one of them is cheap."""
+        """Prepare several images at once, so that `set_image` of one of them is cheap."""
 
     def predict(
         self,
@@ -52,12 +52,12 @@ class PromptedSegmenter(Protocol):
 
         Args:
             box: x0, y0, x1, y1.
-            points: Places (x, y).
+            points: (x, y) each.
             labels: Of each point: 1 inside the object, 0 outside.
             multimask: Several candidates instead of one, where the segmenter can give them.
 
         Raises:
-            UserError: No picture is set, there is neither a box nor a point, or the prompt is malformed.
+            UserError: No image is set, there is neither a box nor a point, or the prompt is malformed.
         """
 
 
@@ -80,25 +80,25 @@ def check_prompt(box: Box | None, points: Points | None, labels: Sequence[int] |
         UserError: It is empty, or shapes and values are not those of a prompt.
     """
     corners = None if box is None else np.asarray(box, np.float64)
-    places = np.asarray([] if points is None else points, np.float64).reshape(-1, 2)
+    positions = np.asarray([] if points is None else points, np.float64).reshape(-1, 2)
     kinds = np.asarray([] if labels is None else labels, np.int64).reshape(-1)
-    if corners is None and not len(places):
+    if corners is None and not len(positions):
         raise UserError("a prompted segmenter needs a box or a point, and got neither")
     if corners is not None and (corners.shape != (4,) or (corners[:2] > corners[2:]).any()):
         raise UserError(f"a box is x0, y0, x1, y1 with x0 <= x1 and y0 <= y1, not {box}")
-    if len(places) != len(kinds) or not set(kinds.tolist()) <= {0, 1}:
+    if len(positions) != len(kinds) or not set(kinds.tolist()) <= {0, 1}:
         raise UserError(
-            f"{len(places)} points need as many labels, each 1 (inside) or 0 (outside), not {labels}"
+            f"{len(positions)} points need as many labels, each 1 (inside) or 0 (outside), not {labels}"
         )
-    return Prompt(corners, places, kinds)
+    return Prompt(corners, positions, kinds)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
-    """The picture itself.
+    """The image itself.
 
     Raises:
         UserError: It is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise UserError(f"a picture for a segmenter is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+        raise UserError(f"an image for a segmenter is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
     return image

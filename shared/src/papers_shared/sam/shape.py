@@ -30,7 +30,7 @@ class SamShape:
     window_size: int
     """Side of the attention windows in patches."""
     global_blocks: tuple[int, ...]
-    """Blocks whose attention sees the whole picture."""
+    """Blocks whose attention sees the whole image."""
     out_chans: int
     """Channels of the embedding, and width of prompt encoder and mask decoder."""
     mask_chans: int

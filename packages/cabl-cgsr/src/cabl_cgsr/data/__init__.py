@@ -5,17 +5,19 @@ where masks were asked for, `mask` (like `image`, or None).
 """
 
 from cabl_cgsr.data.check import check, quick_check
-from cabl_cgsr.data.pixels import load_levels, load_mask, load_picture
-from cabl_cgsr.data.readers import open_set, open_split
+from cabl_cgsr.data.masks import load_levels, load_mask
+from cabl_cgsr.data.pixels import image_size, load_image
+from cabl_cgsr.data.readers import open_set, training_split
 from cabl_cgsr.data.samples import LabelSamples
 
 __all__ = [
     "LabelSamples",
     "check",
+    "image_size",
+    "load_image",
     "load_levels",
     "load_mask",
-    "load_picture",
     "open_set",
-    "open_split",
     "quick_check",
+    "training_split",
 ]

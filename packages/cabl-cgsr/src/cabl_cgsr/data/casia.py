@@ -1,7 +1,7 @@
 """CASIA v2.0 (training) and CASIA v1.0 (test): folders `Au` and `Tp`, facts coded in the file names.
 
 `Tp_D_CRN_S_N_cha00063_art00014_11818.jpg` (v1: `Sp_D_CND_A_pla0005_pla0023_0281.jpg`): D was made from two
-pictures, S from one (copy-move); the two ids are those pictures, the last number runs. Codes between them have
+images, S from one (copy-move); the two ids are those images, the last number runs. Codes between them have
 stray values and are not interpreted.
 """
 
@@ -15,10 +15,10 @@ from cabl_cgsr.data.items import (
     MANIPULATED,
     Item,
     Listing,
+    images_in,
     mask_findings,
     mask_folders,
     mask_index,
-    pictures_in,
     stem_of,
 )
 from papers_shared.doctor import Finding
@@ -32,7 +32,7 @@ SOURCE = re.compile(r"Au_([a-z]{3})_(\d+)$", re.IGNORECASE)
 def casia_kind(base: Path) -> str:
     """casia2, casia1 or casia1plus by the folders and names below `base`; empty if it is none of them."""
     tampered = _tampered(base)
-    authentic = pictures_in(base / "Au")
+    authentic = images_in(base / "Au")
     for prefix, kind in (("tp_", "casia2"), ("sp_", "casia1")):
         if tampered and sum(path.name.lower().startswith(prefix) for path in tampered) * 2 > len(tampered):
             named = sum(bool(SOURCE.match(stem_of(path))) for path in authentic)
@@ -42,12 +42,11 @@ def casia_kind(base: Path) -> str:
 
 
 def list_casia(base: Path, kind: str, masks: bool) -> Listing:
-    """The pictures below `base`, with their masks if asked for."""
+    """The images below `base`, with their masks if asked for."""
     tampered = _tampered(base)
     findings: list[Finding] = []
     items = [
-        Item(stem_of(path), path, AUTHENTIC, None, _origins(stem_of(path)))
-        for path in pictures_in(base / "Au")
+        Item(stem_of(path), path, AUTHENTIC, None, _origins(stem_of(path))) for path in images_in(base / "Au")
     ]
     found: dict[str, Path] = {}
     index: dict[str, Path] = {}
@@ -65,24 +64,22 @@ def list_casia(base: Path, kind: str, masks: bool) -> Listing:
     return Listing(kind, base, tuple(items), tuple(findings))
 
 
-def pair_masks(pictures: list[Path], index: dict[str, Path]) -> tuple[dict[str, Path], list[Finding]]:
-    """Stem of a picture -> its mask: by name, and what is left over by the running number.
+def pair_masks(images: list[Path], index: dict[str, Path]) -> tuple[dict[str, Path], list[Finding]]:
+    """Stem of an image -> its mask: by name, and what is left over by the running number.
 
     Some names were corrected between the releases of CASIAv1 and of its masks; the running number is unique
     among what equal names leave over.
     """
-    found = {
-        stem_of(path): index[stem_of(path).lower()] for path in pictures if stem_of(path).lower() in index
-    }
+    found = {stem_of(path): index[stem_of(path).lower()] for path in images if stem_of(path).lower() in index}
     taken = set(found.values())
     spare = _by_number({stem: path for stem, path in index.items() if path not in taken})
-    lone = _by_number({stem_of(path): path for path in pictures if stem_of(path) not in found})
+    lone = _by_number({stem_of(path): path for path in images if stem_of(path) not in found})
     findings = []
-    for number, picture in lone.items():
+    for number, image in lone.items():
         if number in spare:
-            found[stem_of(picture)] = spare[number]
-            message = "picture and mask agree in their running number only: taken for a pair"
-            findings.append(Finding("note", f"{picture.name}, {spare[number].name}", message))
+            found[stem_of(image)] = spare[number]
+            message = "image and mask agree in their running number only: taken for a pair"
+            findings.append(Finding("note", f"{image.name}, {spare[number].name}", message))
     return found, findings
 
 
@@ -96,9 +93,9 @@ def _by_number(paths: dict[str, Path]) -> dict[tuple[str, str], Path]:
 
 
 def _tampered(base: Path) -> list[Path]:
-    """The renamed ("modified") pictures where both copies are there: masks carry those names."""
+    """The renamed ("modified") images where both copies are there: masks carry those names."""
     for folder in (base / "Modified Tp", base / "Tp"):
-        if found := pictures_in(folder, recursive=True):
+        if found := images_in(folder, recursive=True):
             return found
     return []
 

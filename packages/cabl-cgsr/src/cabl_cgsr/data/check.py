@@ -1,4 +1,4 @@
-"""What is wrong with a set of pictures: `check` reads every file, `quick_check` only what training is about to use."""
+"""What is wrong with a set of images: `check` reads every file, `quick_check` only what training is about to use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from cabl_cgsr.config import DataConfig
 from cabl_cgsr.data.groups import hold_out
 from cabl_cgsr.data.items import AUTHENTIC, MANIPULATED, Item, Listing
 from cabl_cgsr.data.layouts import list_set
-from cabl_cgsr.data.leakage import Fingerprint, Match, equal_pictures, fingerprint, matches
-from cabl_cgsr.data.pixels import decode_mask, load_picture, sideways
+from cabl_cgsr.data.leakage import Fingerprint, Match, equal_images, fingerprint, matches
+from cabl_cgsr.data.masks import decode_mask, sideways
+from cabl_cgsr.data.pixels import load_image
 from cabl_cgsr.data.published import MASK_REMEDY, UNMASKED, counts_finding, known_findings
 from papers_shared.doctor import Finding, Report
 from papers_shared.errors import UserError
-from papers_shared.runs import Progress
+from papers_shared.progress import Progress
 
 LOOKED_AT = 8
-"""Pictures of each label that `quick_check` decodes."""
-SEEN = "scores on pictures seen in training mean nothing: train without them (--keep-list FILE, --data.list FILE)"
+"""Images of each label that `quick_check` decodes."""
+SEEN = (
+    "scores on images seen in training mean nothing: train without them (--keep-list FILE, --data.list FILE)"
+)
 SMALL_MASK = 4
 """Pixels below which a mask is probably a mistake."""
 
@@ -34,16 +37,16 @@ class Examined:
 
     listing: Listing
     prints: list[Fingerprint | None] = field(default_factory=list)
-    """Of each item; None where the picture cannot be read."""
+    """Of each item; None where the image cannot be read."""
     findings: list[Finding] = field(default_factory=list)
 
 
 def check(data: DataConfig, against: Sequence[DataConfig] = (), *, progress: bool = True) -> Report:
-    """Read every picture and mask of a set and report what is wrong; the worst are errors.
+    """Read every image and mask of a set and report what is wrong; the worst are errors.
 
-    Errors: unreadable pictures and masks. Warnings: manipulated pictures without a mask or with one on its side,
-    masks of another size, empty or without a picture, equal pictures, fewer pictures than published, and
-    pictures that also occur in one of the other sets. Notes: counts, and names that other programs stumble over.
+    Errors: unreadable images and masks. Warnings: manipulated images without a mask or with one on its side,
+    masks of another size, empty or without an image, equal images, fewer images than published, and
+    images that also occur in one of the other sets. Notes: counts, and names that other programs stumble over.
 
     Args:
         against: Other sets to compare the content with, such as the test sets of a training set.
@@ -54,7 +57,7 @@ def check(data: DataConfig, against: Sequence[DataConfig] = (), *, progress: boo
 def check_sets(
     data: DataConfig, against: Sequence[DataConfig] = (), *, progress: bool = True
 ) -> tuple[Report, list[Item]]:
-    """The report of `check`, and the readable pictures that occur in none of the other sets."""
+    """The report of `check`, and the readable images that occur in none of the other sets."""
     report = Report()
     try:
         own = examine_set(data, progress=progress)
@@ -77,7 +80,7 @@ def check_sets(
 
 
 def quick_check(data: DataConfig, use: Literal["train", "val"] = "train") -> Report:
-    """What stops a training or an evaluation at once: no set, or unreadable first pictures.
+    """What stops a training or an evaluation at once: no set, or unreadable first images.
 
     Args:
         use: `train` also asks for both labels and for something to hold out; `val`: for evaluation. No mask is
@@ -107,7 +110,7 @@ def examine_set(data: DataConfig, *, progress: bool = True) -> Examined:
     """
     listing = list_set(data, masks=True, subset="all")
     findings = [Finding("note", str(listing.base), f"layout {listing.dataset}"), counts_finding(listing)]
-    unmasked = [finding for finding in listing.findings if UNMASKED not in finding.place]
+    unmasked = [finding for finding in listing.findings if UNMASKED not in finding.source]
     if listing.counts[1] and not any(item.mask for item in listing.items):
         findings.append(Finding("note", str(listing.base), "no masks: only image scores can be had"))
         unmasked = []
@@ -116,7 +119,7 @@ def examine_set(data: DataConfig, *, progress: bool = True) -> Examined:
     for facts in _examine_all(listing, progress):
         examined.prints.append(facts.print)
         examined.findings += facts.findings
-    examined.findings += _equal_findings(equal_pictures(listing.items, examined.prints))
+    examined.findings += _equal_findings(equal_images(listing.items, examined.prints))
     return examined
 
 
@@ -129,12 +132,12 @@ class Facts:
 
 
 def examine(item: Item, dataset: str = "") -> Facts:
-    """Decode a picture and its mask."""
+    """Decode an image and its mask."""
     facts = Facts()
     size = None
     try:
-        picture = load_picture({"name": item.name, "image": {"path": str(item.image), "bytes": None}})
-        facts.print, size = fingerprint(picture), picture.shape[:2]
+        image = load_image({"name": item.name, "image": {"path": str(item.image), "bytes": None}})
+        facts.print, size = fingerprint(image), image.shape[:2]
     except UserError as error:
         message = _without(str(error), item.image)
         facts.findings.append(Finding("error", str(item.image), message, "get the file again, or remove it"))
@@ -151,20 +154,20 @@ def _mask_findings(item: Item, size: tuple[int, ...] | None, dataset: str) -> It
         yield Finding("error", where, _without(str(error), item.mask), "get the mask again")
         return
     if size is not None and levels.shape != size:
-        sizes = f"{where} ({levels.shape[1]}x{levels.shape[0]}, picture {size[1]}x{size[0]})"
+        sizes = f"{where} ({levels.shape[1]}x{levels.shape[0]}, image {size[1]}x{size[0]})"
         if sideways((size[0], size[1]), levels.shape):
-            message = "mask on its side: its picture is left out where pixels are scored"
+            message = "mask on its side: its image is left out where pixels are scored"
             yield Finding(
-                "warning", sizes, message, MASK_REMEDY.get(dataset, "turn the mask as its picture is")
+                "warning", sizes, message, MASK_REMEDY.get(dataset, "turn the mask as its image is")
             )
         else:
             remedy = MASK_REMEDY.get(dataset, "")
             yield Finding("warning", sizes, "mask of another size: resized to the nearest pixel", remedy)
     inside = int(np.count_nonzero(levels))
     if inside < SMALL_MASK:
-        yield Finding("warning", where, "empty mask of a manipulated picture", "get the right mask")
+        yield Finding("warning", where, "empty mask of a manipulated image", "get the right mask")
     elif inside == levels.size:
-        yield Finding("warning", where, "mask that covers the whole picture", "check how the mask is stored")
+        yield Finding("warning", where, "mask that covers the whole image", "check how the mask is stored")
 
 
 def _examine_all(listing: Listing, progress: bool) -> Iterator[Facts]:
@@ -172,7 +175,7 @@ def _examine_all(listing: Listing, progress: bool) -> Iterator[Facts]:
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pool = ThreadPoolExecutor(workers)
     try:
-        with Progress(len(listing.items), unit=f"{listing.dataset} picture", enabled=progress) as bar:
+        with Progress(len(listing.items), unit=f"{listing.dataset} image", enabled=progress) as bar:
             results = pool.map(lambda item: examine(item, listing.dataset), listing.items)
             for done, facts in enumerate(results, start=1):
                 yield facts
@@ -188,23 +191,21 @@ def _equal_findings(groups: list[list[Item]]) -> Iterator[Finding]:
             message = "the same pixels labelled authentic and manipulated"
             yield Finding("warning", where, message, "one of the labels is wrong: remove that file")
         else:
-            remedy = "kept in one part when a part is held out; remove copies to count each picture once"
-            yield Finding("warning", where, "the same picture several times", remedy)
+            remedy = "kept in one part when a part is held out; remove copies to count each image once"
+            yield Finding("warning", where, "the same image several times", remedy)
 
 
 def _leak_findings(listing: Listing, other: Listing, found: list[Match]) -> Iterator[Finding]:
     for match in found:
         how = (
-            "the same picture"
-            if match.equal
-            else "nearly the same picture (another size, compression or a part)"
+            "the same image" if match.equal else "nearly the same image (another size, compression or a part)"
         )
         labels = {match.item.label, match.other.label}
         relation = "with the same label" if len(labels) == 1 else "with another label"
         where = f"{match.item.name} ~ {match.other.name}"
         yield Finding("warning", where, f"{how} in {listing.dataset} and {other.dataset}, {relation}", SEEN)
     if not found:
-        message = f"no picture in common, nor nearly the same ones: {listing.dataset} and {other.dataset}"
+        message = f"no image in common, nor nearly the same ones: {listing.dataset} and {other.dataset}"
         yield Finding("note", str(other.base), message)
 
 
@@ -216,6 +217,6 @@ def _first(listing: Listing) -> list[Item]:
     ]
 
 
-def _without(message: str, place: object) -> str:
+def _without(message: str, source: object) -> str:
     """A message without the file it begins with, so that equal ones are grouped."""
-    return message.removeprefix(str(place)).lstrip(" :").removeprefix("is ").removesuffix(".")
+    return message.removeprefix(str(source)).lstrip(" :").removeprefix("is ")

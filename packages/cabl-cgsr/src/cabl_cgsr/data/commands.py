@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cabl_cgsr.config import DataConfig
 from cabl_cgsr.data.check import check_sets
-from cabl_cgsr.options_data import DataCheckOptions, DataToyOptions
-from papers_shared.runs import write_json
+from papers_shared.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from cabl_cgsr.options import DataCheckOptions, DataToyOptions
 
 
 def run_check(options: DataCheckOptions) -> int:
@@ -22,9 +25,8 @@ def run_check(options: DataCheckOptions) -> int:
     if options.keep_list and kept:
         file, root = Path(options.keep_list), Path(data.root or ".").expanduser()
         lines = (os.path.relpath(item.image, root).replace(os.sep, "/") for item in kept)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        print(f"written: {file}, the names of {len(kept):,} pictures")
+        write_text(file, "".join(f"{line}\n" for line in lines))
+        print(f"written: {file}, the names of {len(kept):,} images")
     return report.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Which pictures belong together, and a validation split that keeps them together."""
+"""Which images belong together, and a validation split that keeps them together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
     counts = [sum(item.label == label for item in items) for label in (0, 1)]
     for count, word in zip(counts, ("authentic", "manipulated"), strict=True):
         if not count:
-            raise UserError(f"there is no {word} picture: training needs both kinds.")
+            raise UserError(f"there is no {word} image: training needs both kinds")
     if share == 0:
         return set()
     room = [max(1, round(share * count)) for count in counts]
@@ -69,8 +69,8 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
     for label, word in enumerate(("authentic", "manipulated")):
         if not 0 < held[label] < counts[label]:
             raise UserError(
-                f"of {counts[label]} {word} pictures, {held[label]} can be held out without tearing pictures of one "
-                "origin apart: use more pictures, another --data.val-share or --data.split-seed, or 0."
+                f"of {counts[label]} {word} images, {held[label]} can be held out, as images of one origin stay "
+                "together: use more images, another --data.val-share or --data.split-seed, or 0"
             )
     return names
 

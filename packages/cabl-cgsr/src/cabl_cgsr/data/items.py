@@ -1,4 +1,4 @@
-"""Pictures of a data set by the names of their files, before anything is decoded."""
+"""Images of a data set by the names of their files, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from papers_shared.doctor import Finding
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MASK_ENDING = re.compile(r"(_gt\d*|_mask|_edgemask)$", re.IGNORECASE)
 AUTHENTIC, MANIPULATED = 0, 1
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture."""
+    """One image."""
 
     name: str
     """Unique in its set."""
@@ -27,12 +27,12 @@ class Item:
     """0 authentic, 1 manipulated."""
     mask: Path | None = None
     origins: tuple[str, ...] = ()
-    """What it was made from, by its name: pictures that share one of these stay in one split."""
+    """What it was made from, by its name: images that share one of these stay in one split."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of one set, authentic ones first, in the order of their names."""
+    """The images of one set, authentic ones first, in the order of their names."""
 
     dataset: str
     """casia2, casia1, casia1plus, columbia, coverage, imd2020, or the name of a list or folder."""
@@ -43,20 +43,22 @@ class Listing:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Authentic and manipulated pictures."""
+        """Authentic and manipulated images."""
         manipulated = sum(item.label for item in self.items)
         return len(self.items) - manipulated, manipulated
 
 
-def pictures_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Pictures of a folder in the order of their names, hidden files left out; none if there is no folder."""
+def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Images of a folder in the order of their names, hidden files left out; none if there is no folder."""
     if not folder.is_dir():
         return []
     found = []
     for parent, folders, names in os.walk(folder):
         if not recursive:
             folders.clear()
-        found += [Path(parent, name) for name in names if suffix_of(name) in PICTURES and name[0] != "."]
+        found += [
+            Path(parent, name) for name in names if suffix_of(name) in IMAGE_SUFFIXES and name[0] != "."
+        ]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -70,10 +72,10 @@ def stem_of(path: Path) -> str:
 
 
 def mask_index(folders: Iterable[Path]) -> dict[str, Path]:
-    """Masks in and below folders, by the stem of their picture: `x_gt.png`, `x_mask.png`, `x.png` are `x`'s."""
+    """Masks in and below folders, by the stem of their image: `x_gt.png`, `x_mask.png`, `x.png` are `x`'s."""
     index: dict[str, Path] = {}
     for folder in folders:
-        for path in pictures_in(folder, recursive=True):
+        for path in images_in(folder, recursive=True):
             index.setdefault(MASK_ENDING.sub("", stem_of(path)).lower(), path)
     return index
 
@@ -105,21 +107,19 @@ def unique_names(items: Sequence[Item], base: Path) -> tuple[Item, ...]:
 
 
 def mask_findings(items: Sequence[Item], unused: Iterable[Path] = ()) -> list[Finding]:
-    """Manipulated pictures without a mask, masks without a picture, and masks named `_gt3`."""
+    """Manipulated images without a mask, masks without an image, and masks named `_gt3`."""
     lone = [item for item in items if item.label == MANIPULATED and item.mask is None]
     remedy = "get its mask; without one it is left out where pixels are scored"
     findings = [
-        Finding("warning", str(item.image), "manipulated picture without a mask", remedy) for item in lone
+        Finding("warning", str(item.image), "manipulated image without a mask", remedy) for item in lone
     ]
     findings += [
-        Finding(
-            "warning", str(path), "mask without a picture: not used", "add the picture, or remove the mask"
-        )
+        Finding("warning", str(path), "mask without an image: not used", "add the image, or remove the mask")
         for path in unused
     ]
     findings += [
         Finding(
-            "note", str(item.mask), "mask with a number after _gt: taken for its picture", "rename it to _gt"
+            "note", str(item.mask), "mask with a number after _gt: taken for its image", "rename it to _gt"
         )
         for item in items
         if item.mask is not None and re.search(r"_gt\d+$", stem_of(item.mask), re.IGNORECASE)

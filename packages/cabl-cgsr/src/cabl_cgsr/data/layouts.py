@@ -1,4 +1,4 @@
-"""Which released layout a data folder has, and the list of its pictures. Nothing here opens a picture."""
+"""Which released layout a data folder has, and the list of its images. Nothing here opens an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cabl_cgsr.config import DataConfig
 from cabl_cgsr.data.casia import casia_kind, list_casia
-from cabl_cgsr.data.items import Listing, pictures_in
+from cabl_cgsr.data.items import Listing, images_in
 from cabl_cgsr.data.lists import list_imdlbenco, list_kind, list_wscl, pick
 from cabl_cgsr.data.sets import (
     list_columbia,
@@ -25,18 +25,18 @@ KNOWN = (
 
 
 def list_set(data: DataConfig, masks: bool, subset: str = "val") -> Listing:
-    """The pictures that `data` describes.
+    """The images that `data` describes.
 
     Args:
         masks: Look for the masks too; without it no mask and no folder of masks is looked at.
         subset: `train` or `val`, where a WSCL list has both and `data.subset` is `auto`.
 
     Raises:
-        UserError: there is no such folder or list, its layout is unknown or ambiguous, or it holds no picture.
+        UserError: there is no such folder or list, its layout is unknown or ambiguous, or it holds no image.
     """
     if not data.root and not data.list:
         raise UserError(
-            "no data folder given: add --data.root FOLDER (`cabl-cgsr data toy FOLDER` writes a toy one)."
+            "no data folder given: add --data.root FOLDER (`cabl-cgsr data toy FOLDER` writes a toy one)"
         )
     root = Path(data.root or ".").expanduser()
     file = _list_file(data, root)
@@ -46,11 +46,11 @@ def list_set(data: DataConfig, masks: bool, subset: str = "val") -> Listing:
     if file and kind == "imdlbenco":
         return list_imdlbenco(file, root, masks)
     if data.layout == "wscl":
-        raise UserError("the layout wscl is a JSON list: name it with --data.list FILE.")
+        raise UserError("the layout wscl is a JSON list: name it with --data.list FILE")
     layout, base = locate(root, data.layout)
     listing = _list(layout, base, masks, data.coverage_forgeries)
     if not listing.items:
-        raise UserError(f"no picture in {base} (layout {layout}): check --data.root.")
+        raise UserError(f"no image in {base} (layout {layout}): check --data.root")
     return pick(listing, file, root) if file else listing
 
 
@@ -61,7 +61,7 @@ def locate(root: Path, layout: str = "auto") -> tuple[str, Path]:
         UserError: there is no such folder, no set, none of this layout, or several.
     """
     if not root.is_dir():
-        raise UserError(f"the data folder {root} does not exist: check --data.root.")
+        raise UserError(f"the data folder {root} does not exist: check --data.root")
     found = [(recognise(base), base) for base in _bases(root)]
     found = [(kind, base) for kind, base in found if kind]
     if found and found[0][1] == root:
@@ -72,13 +72,13 @@ def locate(root: Path, layout: str = "auto") -> tuple[str, Path]:
     if fitting:
         listed = ", ".join(f"{base.name} ({kind})" for kind, base in fitting)
         raise UserError(
-            f"{root} holds several sets: {listed}; point --data.root at one, or name --data.layout."
+            f"{root} holds several sets: {listed}; point --data.root at one, or name --data.layout"
         )
     if found:
         kinds = ", ".join(f"{base} has the layout {kind}" for kind, base in found)
-        raise UserError(f"no set of the layout {layout!r}: {kinds}; correct --data.layout or --data.root.")
+        raise UserError(f"no set of the layout {layout!r}: {kinds}; correct --data.layout or --data.root")
     raise UserError(
-        f"{root} has none of the known layouts: {KNOWN}. Point --data.root at the folder that holds these."
+        f"{root} has none of the known layouts: {KNOWN}. Point --data.root at the folder that holds these"
     )
 
 
@@ -93,10 +93,10 @@ def recognise(base: Path) -> str:
     if (base / "Tp").is_dir() and (base / "Gt").is_dir():
         return "imdlbenco"
     if any(
-        path.stem.lower().endswith("t") and path.stem[:-1].isdigit() for path in pictures_in(base / "image")
+        path.stem.lower().endswith("t") and path.stem[:-1].isdigit() for path in images_in(base / "image")
     ):
         return "coverage"
-    if any("_orig." in path.name for folder in _folders(base) for path in pictures_in(folder)):
+    if any("_orig." in path.name for folder in _folders(base) for path in images_in(folder)):
         return "imd2020"
     return ""
 
@@ -137,4 +137,4 @@ def _list_file(data: DataConfig, root: Path) -> Path | None:
     for path in (file, root / file):
         if path.is_file():
             return path
-    raise UserError(f"the list {data.list} exists neither here nor in {root}: check --data.list.")
+    raise UserError(f"the list {data.list} exists neither here nor in {root}: check --data.list")

@@ -1,4 +1,4 @@
-"""Pictures by content: equal ones, and those that show the same in another size or compression."""
+"""Images by content: equal ones, and those that show the same in another size or compression."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from cabl_cgsr.data.items import Item
 THUMB = 32
 """Side of the thumbnails, in pixels."""
 ALIKE = 0.8
-"""Correlation of the thumbnails' details from which two pictures count as nearly the same."""
+"""Correlation of the thumbnails' details from which two images count as nearly the same."""
 FLAT = 1.0
-"""Standard deviation of details, in grey levels, below which a picture has too few to be recognised."""
+"""Standard deviation of details, in grey levels, below which an image has too few to be recognised."""
 CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The content of one picture."""
+    """The content of one image."""
 
     digest: bytes
     """Hash of size and pixels."""
     details: np.ndarray
-    """(THUMB * THUMB,) float32 of unit length: a grey thumbnail less its blur; zeros for a flat picture."""
+    """(THUMB * THUMB,) float32 of unit length: a grey thumbnail less its blur; zeros for a flat image."""
 
 
-def fingerprint(picture: np.ndarray) -> Fingerprint:
-    """Of an (H, W, 3) uint8 picture."""
-    digest = hashlib.blake2b(repr(picture.shape).encode() + picture.tobytes(), digest_size=16).digest()
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def fingerprint(image: np.ndarray) -> Fingerprint:
+    """Of an (H, W, 3) uint8 image."""
+    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     thumb = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
     details = thumb - cv2.blur(thumb, (7, 7), borderType=cv2.BORDER_REFLECT)
     details -= details.mean()
@@ -43,7 +43,7 @@ def fingerprint(picture: np.ndarray) -> Fingerprint:
     return Fingerprint(digest, scaled.reshape(-1).astype(np.float32))
 
 
-def equal_pictures(items: Sequence[Item], prints: Sequence[Fingerprint | None]) -> list[list[Item]]:
+def equal_images(items: Sequence[Item], prints: Sequence[Fingerprint | None]) -> list[list[Item]]:
     """Groups of two and more items with equal pixels."""
     groups: dict[bytes, list[Item]] = defaultdict(list)
     for item, known in zip(items, prints, strict=True):
@@ -54,7 +54,7 @@ def equal_pictures(items: Sequence[Item], prints: Sequence[Fingerprint | None]) 
 
 @dataclass(frozen=True)
 class Match:
-    """A picture of one set that occurs in another."""
+    """An image of one set that occurs in another."""
 
     item: Item
     other: Item
@@ -68,9 +68,9 @@ def matches(
     others: Sequence[Item],
     other_prints: Sequence[Fingerprint | None],
 ) -> list[Match]:
-    """Pictures of one set with their likest counterpart in another, if it is like enough.
+    """Images of one set with their likest counterpart in another, if it is like enough.
 
-    A picture that was resized, compressed again or manipulated in a small part is found; one that was turned,
+    An image that was resized, compressed again or manipulated in a small part is found; one that was turned,
     mirrored or cropped is not.
     """
     known = [(item, p) for item, p in zip(items, prints, strict=True) if p is not None]

@@ -1,4 +1,4 @@
-"""Rows -> pixels: pictures as upright RGB, masks by the conventions of each release."""
+"""Rows -> images: upright RGB, and their sizes by the files' headers."""
 
 from __future__ import annotations
 
@@ -10,184 +10,59 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
+from papers_shared import images
 from papers_shared.errors import UserError
-from papers_shared.images import load_image
 
 Row = dict[str, Any]
-LOSSY = (".jpg", ".jpeg", ".webp")
-TURNED = {"Sp_D_CNN_A_sec0012_ani0007_0275": Image.Transpose.ROTATE_90}
-"""Masks that lie on their side in the published archives, with the turn that lays them on their pictures."""
-CAMERA_SEPARATION = 60
-"""Difference of red and green, in grey levels, from which a pixel of a mask counts as coloured."""
-PASTED_GREEN = 120
-"""Columbia's coloured masks: red and green are the two cameras, brighter at the seam; green is the pasted part."""
 
 
-def load_picture(row: Row) -> np.ndarray:
-    """The picture of a row: (H, W, 3) uint8 RGB, turned by its EXIF orientation.
+def load_image(row: Row) -> np.ndarray:
+    """The image of a row: (H, W, 3) uint8 RGB, turned by its EXIF orientation.
 
     Raises:
-        UserError: the file is missing, damaged, no picture, or not displayable.
+        UserError: The file is missing, damaged, no image, or not displayable.
     """
     _one_thread_in_workers(os.getpid())
     entry = row["image"]
     if not entry["bytes"]:
-        return np.array(load_image(entry["path"]))
+        return np.array(images.load_image(entry["path"]))
     try:
-        return np.array(load_image(io.BytesIO(entry["bytes"])))
+        return np.array(images.load_image(io.BytesIO(entry["bytes"])))
     except UserError as error:
-        raise UserError(f"{place(entry, row['name'])}: {error}") from error
+        raise UserError(f"{file_name(entry, row['name'])}: {error}") from error
 
 
-def load_mask(row: Row, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Where the picture of a row is manipulated: (H, W) bool, as large as the picture.
-
-    An authentic picture gives an empty mask. Any grey level above 0 counts as manipulated (`load_levels`
-    keeps the levels); see there for colours and sizes.
-
-    Args:
-        size: (H, W) of the picture, where the caller knows it already.
+def image_size(row: Row) -> tuple[int, int]:
+    """(height, width) of the image of a row by its header, turned by its EXIF orientation.
 
     Raises:
-        UserError: a manipulated picture has no mask, or the mask is unreadable or lies on its side.
+        UserError: The file is missing or no image.
     """
-    return load_levels(row, size) > 0
+    return file_size(row["image"], row["name"])
 
 
-def load_levels(row: Row, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The mask of a row as grey levels: (H, W) uint8, 0 authentic to 255 manipulated, as large as the picture.
-
-    Masks are read by what they hold: grey ones as they are, 0/1 ones and palettes of two colours times 255,
-    those of a lossy format cut at 127, Columbia's red and green ones where green exceeds 120. A mask of another size
-    is resized to the nearest pixel, as for COVERAGE; one that lies on its side is refused, but for the one
-    whose right turn is known.
+def file_size(entry: Row, name: str = "") -> tuple[int, int]:
+    """(height, width) of an entry, an image or a mask; `name` stands in messages where there is no path.
 
     Raises:
-        UserError: as in `load_mask`.
+        UserError: The file is missing or no image.
     """
-    size = size or picture_size(row["image"], row["name"])
-    if row["label"] == 0:
-        return np.zeros(size, np.uint8)
-    if row.get("mask") is None:
-        raise UserError(
-            f"{row['name']} is labelled manipulated and has no mask: its pixels cannot be scored."
-        )
-    levels = decode_mask(row["mask"], row["name"])
-    if levels.shape == size:
-        return levels
-    if sideways(size, levels.shape):
-        raise UserError(f"{place(row['mask'], row['name'])} {describe(size, levels.shape)}")
-    return cv2.resize(levels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-def decode_mask(entry: Row, name: str = "") -> np.ndarray:
-    """(H, W) uint8 levels 0..255 of a mask file; `name` stands in messages where there is no path.
-
-    Raises:
-        UserError: it cannot be read, or its colours are not those of Columbia's masks.
-    """
-    where = place(entry, name)
+    source = file_name(entry, name)
     try:
-        with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]) as picture:
-            picture.load()
-            turn = TURNED.get(_stem(where).removesuffix("_gt"))
-            upright = (
-                picture.transpose(turn) if turn is not None and picture.height > picture.width else picture
-            )
-            image = _plain(ImageOps.exif_transpose(upright))
+        with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
     except FileNotFoundError as error:
-        raise UserError(f"{where} does not exist.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} is not a readable picture ({error}).") from error
-    if image.ndim == 3:
-        return _camera_mask(image, where)
-    if image.max(initial=0) == 1:
-        return image * np.uint8(255)
-    if where.lower().endswith(LOSSY):
-        return np.where(image > 127, 255, 0).astype(np.uint8)
-    return image
-
-
-def mask_problem(image: Row, mask: Row) -> str:
-    """Why a mask cannot be used with its picture, by the headers of both files; empty if it can.
-
-    Raises:
-        UserError: one of the files is missing or no picture.
-    """
-    size, drawn = picture_size(image), picture_size(mask)
-    turned = _stem(place(mask)).removesuffix("_gt") in TURNED
-    return describe(size, drawn) if sideways(size, drawn) and not turned else ""
-
-
-def sideways(size: tuple[int, int], mask: tuple[int, ...]) -> bool:
-    """Whether a mask (height, width) has the shape of the picture on its side; a square never has."""
-    upright = abs(np.log(size[0] / size[1] * mask[1] / mask[0]))
-    on_its_side = abs(np.log(size[0] / size[1] * mask[0] / mask[1]))
-    return bool(on_its_side < upright and upright > 0.2)
-
-
-def describe(size: tuple[int, int], mask: tuple[int, ...]) -> str:
-    return (
-        f"mask of {mask[1]}x{mask[0]} lies on its side, the picture is {size[1]}x{size[0]}: "
-        "which way to turn it is not recorded, use the corrected masks"
-    )
-
-
-def picture_size(entry: Row, name: str = "") -> tuple[int, int]:
-    """(height, width) by the file's header, turned by its EXIF orientation.
-
-    Raises:
-        UserError: the file is missing or no picture.
-    """
-    where = place(entry, name)
-    try:
-        with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]) as picture:
-            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (picture.width, picture.height) if turned else (picture.height, picture.width)
-    except FileNotFoundError as error:
-        raise UserError(f"{where} does not exist.") from error
+        raise UserError(f"{source} does not exist") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} is not a readable picture ({error}).") from error
+        raise UserError(f"{source} is not a readable image ({error})") from error
 
 
-def place(entry: Row, name: str = "") -> str:
+def file_name(entry: Row, name: str = "") -> str:
     """How a message names the file of an entry."""
-    return str(entry["path"] or name or "a picture of the data set")
-
-
-def _plain(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 of a grey picture, also one stored as RGB(A) or palette; (H, W, 3) of a coloured one."""
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8) * np.uint8(255)
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        top = 65535 if values.max(initial=0) > 255 else 255
-        return np.round(values * (255 / top)).clip(0, 255).astype(np.uint8)
-    if image.mode in ("L", "LA"):
-        return np.asarray(image.getchannel("L"))
-    colours = np.asarray(image.convert("RGB"))
-    spread = colours.max(axis=-1).astype(int) - colours.min(axis=-1)
-    return (
-        colours
-        if (spread > CAMERA_SEPARATION).mean() > 0.01
-        else np.asarray(Image.fromarray(colours).convert("L"))
-    )
-
-
-def _camera_mask(colours: np.ndarray, where: str) -> np.ndarray:
-    """The green part of a red and green mask."""
-    red, green, blue = (colours[..., channel].astype(int) for channel in range(3))
-    if ((np.maximum(red, green) - blue) < CAMERA_SEPARATION).mean() > 0.05:
-        raise UserError(
-            f"{where} is a coloured mask, but not one in red and green like Columbia's: store it as grey."
-        )
-    return np.where(green > PASTED_GREEN, 255, 0).astype(np.uint8)
-
-
-def _stem(where: str) -> str:
-    return os.path.splitext(os.path.basename(where))[0]
+    return str(entry["path"] or name or "an image of the data set")
 
 
 @functools.cache

@@ -15,18 +15,18 @@ PUBLISHED = {
     "coverage": (100, 100),
     "imd2020": (414, 2010),
 }
-"""Authentic and manipulated pictures."""
+"""Authentic and manipulated images."""
 VARIANTS = {
     "casia2": "others train on fewer manipulated ones: WSCL 5121, CAT-Net 5105, MVSS-Net 5063",
     "casia1": "920 of the manipulated ones have a mask, WSCL scores 919; some authentic ones are in CASIAv2 too "
     "(`cabl-cgsr data check CASIA2 --against CASIA1` names them)",
-    "casia1plus": "authentic pictures from Corel in place of CASIAv1's, some of which are in CASIAv2",
-    "coverage": "others score 91 forgeries, those whose masks have their picture's size "
+    "casia1plus": "authentic images from Corel in place of CASIAv1's, some of which are in CASIAv2",
+    "coverage": "others score 91 forgeries, those whose masks have their image's size "
     "(--data.coverage-forgeries 91)",
-    "imd2020": "the real-life part; its 35,000 inpainted pictures are not used",
+    "imd2020": "the real-life part; its 35,000 inpainted images are not used",
 }
 UNMASKED = "Sp_D_NRN_A_cha0011_sec0011_0542"
-"""The one picture of CASIAv1 for which there is no mask in any release."""
+"""The one image of CASIAv1 for which there is no mask in any release."""
 DOTTED = "Sp_D_NNN_A_ani0099_ani0100.0288"
 """A name with a dot in it, at which some programs cut the suffix."""
 SKIPPED = "_02437"
@@ -34,14 +34,14 @@ SKIPPED = "_02437"
 MASK_REMEDY = {
     "casia2": "take the corrected masks (CASIA2.0-Corrected-Groundtruth): 17 published ones have another size or "
     "lie on their side",
-    "casia1": "take a corrected mask, or leave the picture out",
+    "casia1": "take a corrected mask, or leave the image out",
 }
 
 
 def counts_finding(listing: Listing) -> Finding:
     """A note that compares the counts of a set with the published ones."""
     authentic, manipulated = listing.counts
-    found = f"{listing.dataset}: {authentic:,} authentic, {manipulated:,} manipulated pictures"
+    found = f"{listing.dataset}: {authentic:,} authentic, {manipulated:,} manipulated images"
     published = PUBLISHED.get(listing.dataset)
     if published is None:
         return Finding("note", found, "a set without published counts")
@@ -54,24 +54,22 @@ def counts_finding(listing: Listing) -> Finding:
         "warning" if missing else "note",
         found,
         message + (f"; {variant}" if variant else ""),
-        "figures on a part of a set are not comparable: complete the download" if missing else "",
+        "metrics of a part of a set are not comparable: complete the download" if missing else "",
     )
 
 
 def known_findings(items: tuple[Item, ...]) -> Iterator[Finding]:
-    """Notes on pictures that other programs treat in their own way."""
+    """Notes on images that other programs treat in their own way."""
     for item in items:
         stem = stem_of(item.image)
         if stem == UNMASKED and item.mask is None:
             message = "has no mask in any release: left out where pixels are scored (920 instead of 921)"
             yield Finding("note", str(item.image), message)
         if stem == DOTTED:
-            yield Finding(
-                "note", str(item.image), "a dot inside the name: WSCL leaves this picture out (919)"
-            )
+            yield Finding("note", str(item.image), "a dot inside the name: WSCL leaves this image out (919)")
         if (
             item.label == MANIPULATED
             and stem.endswith(SKIPPED)
             and item.image.suffix.lower().startswith(".tif")
         ):
-            yield Finding("note", str(item.image), "CAT-Net skips this picture")
+            yield Finding("note", str(item.image), "CAT-Net skips this image")

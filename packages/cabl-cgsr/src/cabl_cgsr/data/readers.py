@@ -1,4 +1,4 @@
-"""A set of pictures as a `datasets.Dataset` of plain rows, and the part of it held out for validation."""
+"""A set of images as a `datasets.Dataset` of plain rows, and the part of it held out for validation."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from cabl_cgsr.config import DataConfig
 from cabl_cgsr.data.groups import hold_out
 from cabl_cgsr.data.items import MANIPULATED, Item, Listing
 from cabl_cgsr.data.layouts import list_set
-from cabl_cgsr.data.pixels import mask_problem
+from cabl_cgsr.data.masks import mask_problem
 from papers_shared.errors import UserError
 
 FILE = datasets.Image(decode=False)
 
 
 def open_set(data: DataConfig, masks: bool) -> datasets.Dataset:
-    """All pictures of a set, authentic ones first.
+    """All images of a set, authentic ones first.
 
     Rows: `name` (unique), `image` ({"path", "bytes"}, not decoded), `label` (0 authentic, 1 manipulated),
     `dataset`, and with `masks` also `mask` (like `image`, or None). Without `masks` there is no such column and
     no mask is looked for.
 
-    With `masks`, manipulated pictures whose mask is missing or does not fit are left out with a warning that
-    names them; where no manipulated picture has a mask, all are kept and have none.
+    With `masks`, manipulated images whose mask is missing or does not fit are left out with a warning that
+    names them; where no manipulated image has a mask, all are kept and have none.
 
     Raises:
-        UserError: there is no such folder or list, its layout is unknown or ambiguous, or it holds no picture.
+        UserError: there is no such folder or list, its layout is unknown or ambiguous, or it holds no image.
     """
     listing = list_set(data, masks)
     return rows_of(listing, _usable(listing) if masks else listing.items, masks)
 
 
-def open_split(data: DataConfig, split: Literal["train", "val"]) -> datasets.Dataset:
+def training_split(data: DataConfig, split: Literal["train", "val"]) -> datasets.Dataset:
     """The training set less what is held out, or what is held out: rows of `open_set` without masks.
 
-    `val_share` of the authentic and of the manipulated pictures is held out, decided by `split_seed` and the
-    names. Equal files, and CASIA's pictures made from the same photograph, stay together.
+    `val_share` of the authentic and of the manipulated images is held out, decided by `split_seed` and the
+    names. Equal files, and CASIA's images made from the same photograph, stay together.
 
     Raises:
-        UserError: as in `open_set`; or the set has one label only, or too few pictures to hold some out.
+        UserError: as in `open_set`; or the set has one label only, or too few images to hold some out.
     """
     listing = list_set(data, masks=False, subset="train")
     try:
@@ -77,7 +77,7 @@ def _usable(listing: Listing) -> tuple[Item, ...]:
     dropped = [f"{name} ({problem})" for name, problem in problems.items() if problem]
     if dropped:
         warnings.warn(
-            f"{listing.dataset}: left out {len(dropped)} of {len(manipulated)} manipulated pictures: "
+            f"{listing.dataset}: left out {len(dropped)} of {len(manipulated)} manipulated images: "
             f"{', '.join(dropped[:5])}{', ...' if len(dropped) > 5 else ''}; `cabl-cgsr data check` tells more",
             stacklevel=3,
         )

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cabl_cgsr.data.pixels import load_picture
+from cabl_cgsr.data.pixels import load_image
 from papers_shared.errors import UserError
-from papers_shared.runs import forked_rng, sample_seed
+from papers_shared.seeding import forked_rng, sample_seed
 
 
 class LabelSamples(Dataset):
     """`samples[(epoch, index)]` -> {"image": float32 (3, S, S), "label": float32 (), "name": str}.
 
     Args:
-        dataset: rows of `cabl_cgsr.data.open_split`. They have no `mask`: training knows image labels only.
+        dataset: rows of `cabl_cgsr.data.training_split`. They have no `mask`: training knows image labels only.
         transform: from (H, W, 3) uint8 RGB to float32 (3, S, S), normalised; draws from torch's default CPU
             generator only.
 
@@ -32,7 +32,7 @@ class LabelSamples(Dataset):
         self, dataset: datasets.Dataset, transform: Callable[[np.ndarray], Tensor], seed: int
     ) -> None:
         if "mask" in dataset.column_names:
-            raise UserError("training takes image labels only: open the rows without masks.")
+            raise UserError("training takes image labels only: open the rows without masks")
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class LabelSamples(Dataset):
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
         epoch, index = position
         row = self.dataset[index]
-        picture = load_picture(row)
+        pixels = load_image(row)
         with forked_rng(sample_seed(self.seed, epoch, index)):
-            image = self.transform(picture)
+            image = self.transform(pixels)
         return {"image": image, "label": torch.tensor(float(row["label"])), "name": row["name"]}

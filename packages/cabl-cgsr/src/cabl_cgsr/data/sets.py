@@ -1,4 +1,4 @@
-"""Columbia, COVERAGE, IMD2020, IMDLBenCo's Tp and Gt folders, and folders of one's own pictures."""
+"""Columbia, COVERAGE, IMD2020, IMDLBenCo's Tp and Gt folders, and folders of one's own images."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cabl_cgsr.data.items import (
     MANIPULATED,
     Item,
     Listing,
+    images_in,
     mask_findings,
     mask_folders,
     mask_index,
-    pictures_in,
     stem_of,
     unique_names,
 )
 from papers_shared.errors import UserError
 
 COVERAGE_RESIZED = (41, 48, 55, 56, 57, 58, 59, 61, 95)
-"""Forgeries whose masks have another size than their pictures: without them the set is the one of 91."""
+"""Forgeries whose masks have another size than their images: without them the set is the one of 91."""
 COVERAGE_NAME = re.compile(r"(\d+)(t?)")
 
 
@@ -31,8 +31,8 @@ def list_columbia(base: Path, masks: bool) -> Listing:
     if masks:
         plain = mask_index(f for f in mask_folders(base, spliced) if f.name.lower() != "edgemask")
         index = mask_index([spliced / "edgemask"]) | plain
-    items = _labelled(pictures_in(base / "4cam_auth"), AUTHENTIC, {})
-    items += _labelled(pictures_in(spliced), MANIPULATED, index)
+    items = _labelled(images_in(base / "4cam_auth"), AUTHENTIC, {})
+    items += _labelled(images_in(spliced), MANIPULATED, index)
     return _listing("columbia", base, items, masks, index)
 
 
@@ -43,13 +43,13 @@ def list_coverage(base: Path, masks: bool, forgeries: int = 100) -> Listing:
     if masks:
         index = {
             stem_of(path).lower(): path
-            for path in pictures_in(base / "mask")
+            for path in images_in(base / "mask")
             if "forged" in stem_of(path).lower()
         }
-    for path in pictures_in(base / "image"):
+    for path in images_in(base / "image"):
         match = COVERAGE_NAME.fullmatch(stem_of(path).lower())
         if match is None:
-            raise UserError(f"{path}: COVERAGE names its pictures N.tif and Nt.tif; move this one away.")
+            raise UserError(f"{path}: COVERAGE names its images N.tif and Nt.tif; move this one away")
         number, forged = int(match[1]), bool(match[2])
         if not (forged and forgeries == 91 and number in COVERAGE_RESIZED):
             mask = index.get(f"{match[1]}forged") if forged else None
@@ -60,11 +60,11 @@ def list_coverage(base: Path, masks: bool, forgeries: int = 100) -> Listing:
 
 
 def list_imd2020(base: Path, masks: bool) -> Listing:
-    """Folders with one `*_orig` each, and manipulated pictures with `*_mask`."""
+    """Folders with one `*_orig` each, and manipulated images with `*_mask`."""
     items = []
     paths: set[Path] = set()
     for folder in sorted(path for path in base.iterdir() if path.is_dir()):
-        files = pictures_in(folder)
+        files = images_in(folder)
         drawn = {stem_of(p)[:-5]: p for p in files if stem_of(p).endswith("_mask")}
         for path in files:
             stem = stem_of(path)
@@ -82,15 +82,15 @@ def list_imdlbenco_folders(base: Path, masks: bool) -> Listing:
     """`Tp` and `Gt` paired in sorted order, and `Au` if there is one.
 
     Raises:
-        UserError: the two folders hold different numbers of pictures.
+        UserError: the two folders hold different numbers of images.
     """
-    tampered, drawn = pictures_in(base / "Tp"), pictures_in(base / "Gt") if masks else []
+    tampered, drawn = images_in(base / "Tp"), images_in(base / "Gt") if masks else []
     if masks and len(tampered) != len(drawn):
         raise UserError(
-            f"{base}: Tp holds {len(tampered)} pictures and Gt {len(drawn)}, but they are paired in sorted order: "
-            "add or remove what has no partner."
+            f"{base}: Tp holds {len(tampered)} images and Gt {len(drawn)}, but they are paired in sorted order: "
+            "add or remove what has no partner"
         )
-    items = _labelled(pictures_in(base / "Au"), AUTHENTIC, {})
+    items = _labelled(images_in(base / "Au"), AUTHENTIC, {})
     pairs = zip(tampered, drawn if masks else [None] * len(tampered), strict=True)
     items += [Item(stem_of(path), path, MANIPULATED, mask) for path, mask in pairs]
     return _listing(base.name.lower(), base, items, masks, {})
@@ -99,8 +99,8 @@ def list_imdlbenco_folders(base: Path, masks: bool) -> Listing:
 def list_folders(base: Path, masks: bool) -> Listing:
     """`authentic`, `manipulated` and, if there is one, `masks`; all with subfolders."""
     index = mask_index([base / "masks"]) if masks else {}
-    items = _labelled(pictures_in(base / "authentic", recursive=True), AUTHENTIC, {})
-    items += _labelled(pictures_in(base / "manipulated", recursive=True), MANIPULATED, index)
+    items = _labelled(images_in(base / "authentic", recursive=True), AUTHENTIC, {})
+    items += _labelled(images_in(base / "manipulated", recursive=True), MANIPULATED, index)
     return _listing(base.name, base, items, masks, index)
 
 

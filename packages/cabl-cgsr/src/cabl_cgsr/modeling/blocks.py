@@ -14,8 +14,6 @@ from torchvision.ops import StochasticDepth
 from cabl_cgsr.modeling.cabl import Cabl
 
 EPS = 1e-6
-CACHED_WEIGHTS = 2**20
-"""Attention weights (4 MB) that the CPU makes at a time."""
 
 
 class ConvBlock(nn.Module):
@@ -65,14 +63,14 @@ class ConvBlock(nn.Module):
         shortcut = x
         if self.before_first is not None:
             x = self.before_first(x)
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn1(self.conv1(x)))
         x = x if coupled is None else x + coupled
-        between = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        between = F.relu(self.bn2(self.conv2(x)))
         x = between if self.before_last is None else self.before_last(between)
         x = self.bn3(self.conv3(x))
         if self.residual_conv is not None and self.residual_bn is not None:
             shortcut = self.residual_bn(self.residual_conv(shortcut))
-        return F.relu(x.add_(shortcut), inplace=True), between
+        return F.relu(x + shortcut, inplace=True), between
 
 
 class MapToTokens(nn.Module):
@@ -107,7 +105,7 @@ class TokensToMap(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens of the grid (h, w) -> (B, out_chans, h * stride, w * stride)."""
         x = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
-        x = F.relu(self.bn(self.conv_project(x)), inplace=True)
+        x = F.relu(self.bn(self.conv_project(x)))
         return x if self.stride == 1 else F.interpolate(x, scale_factor=self.stride, mode="nearest")
 
 
@@ -140,24 +138,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention that also returns its weights: (B, heads, N, d) each -> (B, heads, N, d), and the mean over the
     heads (B, N, N).
 
-    On the CPU some queries at a time, so that their weights stay in its cache: the maps of all heads are 127 MB at
-    768x768, and writing them costs more than the products.
+    Head by head: the weights of all heads together are 127 MB at 768x768, and moving them takes longer than the
+    products.
     """
-    k, v = k.contiguous(), v.contiguous()
-    queries = (q * q.shape[-1] ** -0.5).split(_queries_at_a_time(q), dim=2)
-    tokens, attention = [], []
-    for some in queries:
-        per_head = (some @ k.transpose(-2, -1)).softmax(dim=-1)
-        tokens.append(per_head.to(v.dtype) @ v)
-        attention.append(per_head.mean(dim=1))
-    return torch.cat(tokens, dim=2), torch.cat(attention, dim=1)
-
-
-def _queries_at_a_time(q: Tensor) -> int:
-    batch, heads, tokens, _ = q.shape
-    if q.device.type != "cpu" or torch.compiler.is_compiling():
-        return tokens
-    return max(1, CACHED_WEIGHTS // (batch * heads * tokens))
+    tokens: list[Tensor] = []
+    total = torch.zeros((), dtype=q.dtype, device=q.device)
+    for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
+        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
+        tokens.append(weights @ value)
+        total = total + weights
+    return torch.stack(tokens, dim=1), total / len(tokens)
 
 
 class Mlp(nn.Module):

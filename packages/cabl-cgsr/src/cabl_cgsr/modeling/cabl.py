@@ -41,9 +41,9 @@ def edge_magnitude(x: Tensor, kernels: Tensor, config: CablConfig) -> Tensor:
     gx, gy = gradients(x, kernels, config.padding)
     if config.magnitude == "l1":
         return gx.abs() + gy.abs()
-    if torch.is_grad_enabled():
-        return (gx.square() + gy.square() + config.eps).sqrt()
-    return gx.square_().addcmul_(gy, gy).add_(config.eps).sqrt_()
+    return (
+        gx.square().addcmul_(gy, gy).add_(config.eps).sqrt_()
+    )  # in place on the square, which nobody else sees
 
 
 def gate(magnitude: Tensor, kind: str) -> Tensor:
@@ -65,20 +65,23 @@ def gate(magnitude: Tensor, kind: str) -> Tensor:
 class Cabl(nn.Module):
     """Eq. (1): F = S(X) * X + X, with the gate and the structure that `config` names. It has no parameters.
 
-    The edges are computed in float32, whatever the features are in, and again in the backward pass: nothing
-    but X is kept for it.
+    The edges are computed in float32, whatever the features are in.
+
+    Args:
+        grad_checkpointing: In training, compute the edges again in the backward pass and keep nothing but X for it.
     """
 
     kernels: Tensor
 
-    def __init__(self, config: CablConfig) -> None:
+    def __init__(self, config: CablConfig, *, grad_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.grad_checkpointing = grad_checkpointing
         self.register_buffer("kernels", edge_kernels(config.operator), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, C, H, W) -> features of that shape and type."""
-        if torch.is_grad_enabled() and x.requires_grad:
+        if self.grad_checkpointing and self.training:
             edges = checkpoint(self._edges, x, use_reentrant=False, preserve_rng_state=False)
         else:
             edges = self._edges(x)

@@ -1,10 +1,12 @@
-"""Conformer as the ImageNet classifier that the backbone's start weights come from."""
+"""Conformer as the ImageNet classifier that the backbone's start weights come from.
+
+The released program can be compared in this form alone; training starts from its checkpoint through `convert`.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from cabl_cgsr.config import CablConfig, ConformerSizes
@@ -33,7 +35,10 @@ class Classifier(nn.Module):
         self.trans_cls_head = nn.Linear(self.backbone.embed_dim, num_classes)
         init_weights(self.conv_cls_head)
         init_weights(self.trans_cls_head)
-        self.to(memory_format=torch.channels_last)
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one at a time when they are divided among processes."""
+        return self.backbone.fsdp_units()
 
     def forward(self, images: Tensor) -> ClassifierOutput:
         """Images (B, 3, H, W), normalised -> both heads' logits."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cabl_cgsr.config import NUM_BLOCKS, CablConfig, ConformerSizes
 from cabl_cgsr.modeling.blocks import ConvBlock, ConvTransBlock, TransformerBlock
 from cabl_cgsr.modeling.cabl import Cabl
+from papers_shared.initialisation import trunc_normal_
 
 PATCH_SIZE = 16
 
@@ -23,9 +24,14 @@ class ConformerFeatures(NamedTuple):
     """(B, 4 * conv_chans, h, w); with `last_stride=2` half of that, rounded up."""
     tokens: Tensor
     """(B, 1 + h*w, embed_dim), normalised; the class token in front."""
-    grid: tuple[int, int]
-    """(h, w) of the tokens."""
-    attention: Tensor | None
+
+
+class ConformerFeaturesWithAttention(NamedTuple):
+    """The same, and what class activation maps need beside it."""
+
+    conv: Tensor
+    tokens: Tensor
+    attention: Tensor
     """(B, 1 + h*w, 1 + h*w): softmax(Q K^T / sqrt(d)), mean over the heads, sum over the 12 blocks."""
 
 
@@ -38,6 +44,7 @@ class Conformer(nn.Module):
         drop_path_rate: Stochastic depth of the last transformer block; rises linearly from 0.
         last_stride: Of the end of block 12. 2 in the ImageNet classifier; 1 keeps the map on the grid of the
             tokens, as class activation maps need it. The weights are the same.
+        grad_checkpointing: Compute the edge maps again in the backward pass.
     """
 
     def __init__(
@@ -47,10 +54,13 @@ class Conformer(nn.Module):
         *,
         drop_path_rate: float = 0.0,
         last_stride: int = 1,
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         gates = [
-            Cabl(cabl) if cabl.operator != "none" and number <= cabl.blocks else None
+            Cabl(cabl, grad_checkpointing=grad_checkpointing)
+            if cabl.operator != "none" and number <= cabl.blocks
+            else None
             for number in range(1, NUM_BLOCKS + 1)
         ]
         first = gates[0] if cabl.placement == "first" else None
@@ -90,19 +100,23 @@ class Conformer(nn.Module):
             in_chans = out_chans
         self.trans_norm = nn.LayerNorm(dim)
         self.apply(init_weights)
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.cls_token)
 
-    def forward(self, images: Tensor, attention: bool = False) -> ConformerFeatures:
+    def forward(
+        self, images: Tensor, attention: bool = False
+    ) -> ConformerFeatures | ConformerFeaturesWithAttention:
         """Images (B, 3, H, W), normalised -> the features of both branches.
 
-        Sides that are no multiples of 16 are resized (bilinear) to the next one, so that the maps always
-        cover exactly the image.
+        Sides that are no multiples of 16 are resized (bilinear) to the next one, so that the maps always cover exactly
+        the image.
 
         Args:
-            attention: Also compute the attention; only class activation maps need it.
+            attention: Also give the attention; only class activation maps need it.
         """
         images = resize_to_patches(images)
-        grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
+        if not self.training:  # in training the caller chooses the layout
+            images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels-last
+        grid = patch_grid(images)
         stem = self.maxpool(F.relu(self.bn1(self.conv1(images))))
         x, _ = self.conv_1(stem)
         x = x if self.cabl_1 is None else self.cabl_1(x)
@@ -112,12 +126,23 @@ class Conformer(nn.Module):
         for number in range(2, NUM_BLOCKS + 1):
             x, tokens, added = self.get_submodule(f"conv_trans_{number}")(x, tokens, grid, attention)
             total = total + added if attention else None
-        return ConformerFeatures(x, self.trans_norm(tokens), grid, total)
+        tokens = self.trans_norm(tokens)
+        return ConformerFeaturesWithAttention(x, tokens, total) if attention else ConformerFeatures(x, tokens)
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """The blocks, each of which is called once in a forward pass."""
+        blocks = [self.get_submodule(f"conv_trans_{number}") for number in range(2, NUM_BLOCKS + 1)]
+        return [self.conv_1, self.trans_1, *blocks]
+
+
+def patch_grid(images: Tensor) -> tuple[int, int]:
+    """(h, w) of the tokens of images (B, 3, H, W): both sides in patches, rounded up."""
+    return -(-images.shape[-2] // PATCH_SIZE), -(-images.shape[-1] // PATCH_SIZE)
 
 
 def resize_to_patches(images: Tensor) -> Tensor:
     """(B, C, H, W), both sides rounded up to multiples of 16, bilinear; as it is where it fits already."""
-    size = [-(-side // PATCH_SIZE) * PATCH_SIZE for side in images.shape[-2:]]
+    size = [side * PATCH_SIZE for side in patch_grid(images)]
     if list(images.shape[-2:]) == size:
         return images
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
@@ -126,7 +151,7 @@ def resize_to_patches(images: Tensor) -> Tensor:
 def init_weights(module: nn.Module) -> None:
     """Linear layers: normal of deviation 0.02, cut at 2; convolutions: He's normal by fan-out; biases 0."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        trunc_normal_(module.weight)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     else:

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cabl_cgsr.cam import activation_map
-from cabl_cgsr.config import BACKBONES, NUM_BLOCKS, ModelConfig
-from cabl_cgsr.modeling.conformer import Conformer, ConformerFeatures, init_weights
+from cabl_cgsr.config import BACKBONES, ModelConfig, check_config
+from cabl_cgsr.modeling.conformer import Conformer, ConformerFeatures, init_weights, patch_grid
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
 
 if TYPE_CHECKING:
-    from cabl_cgsr.predict import Localization
+    from cabl_cgsr.inference import Localization
 
 
 class LocalizerOutput(NamedTuple):
@@ -26,8 +26,15 @@ class LocalizerOutput(NamedTuple):
     """(B, num_logits) of the convolution (CABL) branch."""
     logits_trans: Tensor
     """(B, num_logits) of the transformer branch."""
-    cam: Tensor | None
-    """(B, h, w): the map of "manipulated", Eq. (2), unscaled; None where it was not asked for."""
+
+
+class LocalizerCam(NamedTuple):
+    """The same, and where."""
+
+    logits_conv: Tensor
+    logits_trans: Tensor
+    cam: Tensor
+    """(B, h, w): the map of "manipulated", Eq. (2), unscaled."""
 
 
 class LocalizerMaps(NamedTuple):
@@ -53,6 +60,7 @@ class Localizer(nn.Module, PretrainedFolder):
         trans_cls_head: Tokens (..., D) -> (..., num_logits).
     """
 
+    RETIRED_OPTIONS = frozenset({"loss"})
     config: ModelConfig
 
     def __init__(
@@ -63,7 +71,6 @@ class Localizer(nn.Module, PretrainedFolder):
         self.backbone = backbone
         self.conv_cls_head = conv_cls_head
         self.trans_cls_head = trans_cls_head
-        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Localizer:
@@ -76,8 +83,13 @@ class Localizer(nn.Module, PretrainedFolder):
         Raises:
             UserError: An unknown backbone, a field that does not fit, or start weights of another backbone.
         """
-        check(config)
-        backbone = Conformer(BACKBONES[config.backbone], config.cabl, drop_path_rate=config.drop_path_rate)
+        check_config(config)
+        backbone = Conformer(
+            BACKBONES[config.backbone],
+            config.cabl,
+            drop_path_rate=config.drop_path_rate,
+            grad_checkpointing=config.grad_checkpointing,
+        )
         conv_cls_head = nn.Conv2d(backbone.num_features, config.num_logits, 3, padding=1)
         trans_cls_head = nn.Linear(backbone.embed_dim, config.num_logits)
         init_weights(trans_cls_head)
@@ -85,13 +97,13 @@ class Localizer(nn.Module, PretrainedFolder):
             start = cls.from_pretrained(config.pretrained)
             if start.config.backbone != config.backbone:
                 raise UserError(
-                    f"model.pretrained: {config.pretrained} holds a {start.config.backbone}, "
+                    f"--model.pretrained {config.pretrained} holds a {start.config.backbone}, "
                     f"not a {config.backbone}"
                 )
             backbone.load_state_dict(start.backbone.state_dict())
         return cls(replace(config, pretrained=""), backbone, conv_cls_head, trans_cls_head)
 
-    def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput:
+    def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput | LocalizerCam:
         """Both branches' logits and, on request, the map of where the image is manipulated.
 
         Args:
@@ -103,9 +115,9 @@ class Localizer(nn.Module, PretrainedFolder):
         if cam:
             maps = self.forward_maps(images)
             combined = activation_map(maps.conv_map, maps.trans_map, maps.attention, self.config.cam)
-            return LocalizerOutput(maps.logits_conv, maps.logits_trans, combined[:, -1])
+            return LocalizerCam(maps.logits_conv, maps.logits_trans, combined[:, -1])
         conv_map, logits_trans = self._heads(self.backbone(images))
-        return LocalizerOutput(conv_map.mean(dim=(2, 3)), logits_trans, None)
+        return LocalizerOutput(conv_map.mean(dim=(2, 3)), logits_trans)
 
     def forward_maps(self, images: Tensor) -> LocalizerMaps:
         """The logits, both branches' maps and the attention, all in float32 at least."""
@@ -114,14 +126,18 @@ class Localizer(nn.Module, PretrainedFolder):
         weight = self.trans_cls_head.weight
         with torch.autocast(weight.device.type, enabled=False):
             patches = F.linear(features.tokens[:, 1:].to(weight.dtype), weight)
-        trans_map = at_least_float32(patches.transpose(1, 2).unflatten(2, features.grid))
+        trans_map = at_least_float32(patches.transpose(1, 2).unflatten(2, patch_grid(images)))
         attention = at_least_float32(features.attention)
         return LocalizerMaps(conv_map.mean(dim=(2, 3)), logits_trans, conv_map, trans_map, attention)
 
+    def fsdp_units(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one at a time with `--optim.shard`."""
+        return self.backbone.fsdp_units()
+
     def predict(self, image: Any, **options: Any) -> Localization:
-        """Verdict, map and masks of one picture (a path, a PIL image or an RGB array); see
-        `cabl_cgsr.predict.predict`."""
-        from cabl_cgsr.predict import predict
+        """Verdict, map and masks of one image (a path, a PIL image or an RGB array); see
+        `cabl_cgsr.inference.predict`."""
+        from cabl_cgsr.inference import predict
 
         return predict(self, image, **options)
 
@@ -139,17 +155,3 @@ class Localizer(nn.Module, PretrainedFolder):
 
 def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def check(config: ModelConfig) -> None:
-    """Refuse what no network can be built from, with a UserError that names the field."""
-    if config.backbone not in BACKBONES:
-        raise UserError(f"model.backbone is {config.backbone!r}: choose one of {', '.join(BACKBONES)}")
-    if config.num_logits < 1:
-        raise UserError(
-            f"model.num_logits is {config.num_logits}: choose 1, or 2 for authentic and manipulated"
-        )
-    if config.activation == "softmax" and config.num_logits < 2:
-        raise UserError("model.activation is softmax: that needs model.num_logits 2")
-    if not 0 <= config.cabl.blocks <= NUM_BLOCKS:
-        raise UserError(f"model.cabl.blocks is {config.cabl.blocks}: choose 0 to {NUM_BLOCKS}")

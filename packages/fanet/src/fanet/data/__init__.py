@@ -6,7 +6,8 @@ Rows have `name` (str), `image` and `mask` ({"path", "bytes"}, one of them None)
 
 from fanet.data.check import check, quick_check
 from fanet.data.layouts import class_names
-from fanet.data.pixels import load_frame, load_labels
+from fanet.data.masks import load_mask
+from fanet.data.pixels import image_size, load_image
 from fanet.data.readers import open_split
 from fanet.data.samples import ClassificationSamples, SegmentationSamples
 
@@ -15,8 +16,9 @@ __all__ = [
     "SegmentationSamples",
     "check",
     "class_names",
-    "load_frame",
-    "load_labels",
+    "image_size",
+    "load_image",
+    "load_mask",
     "open_split",
     "quick_check",
 ]

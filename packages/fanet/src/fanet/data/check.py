@@ -1,4 +1,4 @@
-"""What is wrong with a data folder: `check` reads every frame, `quick_check` only names and headers."""
+"""What is wrong with a data folder: `check` reads every image, `quick_check` only names and headers."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from fanet.cache import atomic_file, cache_folder
 from fanet.config import ZEROWASTE_CLASSES, DataConfig
 from fanet.data.layouts import class_names, list_split, locate, splits_of
-from fanet.data.pixels import Row, decode_frame, decode_labels, frame_size, place, size_mismatch
+from fanet.data.masks import decode_mask, mask_size, size_mismatch
+from fanet.data.pixels import Row, decode_image, source_of
+from fanet.data.published import ZEROWASTE_F
 from fanet.data.readers import open_split, rows_of
 from papers_shared.doctor import Finding, Report
 from papers_shared.errors import UserError
-from papers_shared.runs import Progress
+from papers_shared.files import cache_folder, write_json
+from papers_shared.progress import Progress
 
-PUBLISHED = {"train": 3002, "val": 572, "test": 929}
-"""Frames of ZeroWaste-f by the paper, section 4.1."""
 VIDEO_FRAME = re.compile(r"(\d+)_frame_\d+")
 LOOKED_AT = 8
 """Masks per split that `quick_check` decodes."""
 GREY_REMEDY = "store the class ids (0, 1, 2, ...) as grey levels, not black and white"
-CHECK_FORMAT = 1
+CHECK_FORMAT = 2
 
 
 def check(data: DataConfig, splits: Sequence[str] | None = None, *, progress: bool = True) -> Report:
-    """Read every frame and mask of the splits (all that exist, if None) and report what is wrong.
+    """Read every image and mask of the splits (all that exist, if None) and report what is wrong.
 
-    Errors: unreadable files, pictures without a mask, masks of another size, in colour, 0/255 or unknown ids.
-    Warnings: masks without a picture, classes that never occur, equal frames, videos over several splits.
-    Notes: frames and share of each class per split, and whether the counts are the published ones.
+    Errors: unreadable files, images without a mask, masks of another size, in colour, 0/255 or unknown ids.
+    Warnings: masks without an image, classes that never occur, equal images, videos over several splits.
+    Notes: images and share of each class per split, and whether the counts are the published ones.
     """
     report, every = Report(), {}
     try:
         names = class_names(data)
-        place_ = locate(data)
+        source = locate(data)
         splits = tuple(splits or splits_of(data))
-        report.add("note", place_.base, f"layout {place_.layout}, {len(names)} classes: {_shortened(names)}")
+        report.add("note", source.base, f"layout {source.layout}, {len(names)} classes: {_shortened(names)}")
     except UserError as error:
         report.add("error", data.root or "--data.root", str(error))
         return report
@@ -94,7 +94,7 @@ def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report
 
 @dataclass(frozen=True)
 class Facts:
-    """What reading one frame told."""
+    """What reading one image told."""
 
     name: str
     digest: bytes = b""
@@ -103,32 +103,32 @@ class Facts:
     """Pixels per value of the mask, (256,)."""
     findings: list[Finding] = field(default_factory=list)
     grey: str = ""
-    """The mask's place, where it holds 0 and 255 only and 255 is the ignored value."""
+    """The mask's file, where it holds 0 and 255 only and 255 is the ignored value."""
 
 
 def examine(row: Row, num_classes: int, ignore_index: int) -> Facts:
-    """Decode one frame and its mask."""
+    """Decode one image and its mask."""
     findings: list[Finding] = []
-    where = place(row["image"], row["name"])
+    where = source_of(row["image"], row["name"])
     digest = b""
     try:
-        frame = decode_frame(row["image"], row["name"])
-        digest = hashlib.sha256(frame.data).digest()
+        image = decode_image(row["image"], row["name"])
+        digest = hashlib.sha256(image.data).digest()
     except UserError as error:
         remedy = "get the file again, or remove it and its mask"
-        findings.append(Finding("error", where, f"unreadable frame: {_without(str(error), where)}", remedy))
+        findings.append(Finding("error", where, f"unreadable image: {_without(str(error), where)}", remedy))
     if row.get("mask") is None:
         return Facts(row["name"], digest, None, findings)
-    where = place(row["mask"], row["name"])
+    where = source_of(row["mask"], row["name"])
     try:
-        labels = decode_labels(row["mask"], row["name"])
+        labels = decode_mask(row["mask"], row["name"])
     except UserError as error:
         remedy = "store one channel of class ids as PNG"
         findings.append(Finding("error", where, f"unusable mask: {_without(str(error), where)}", remedy))
         return Facts(row["name"], digest, None, findings)
-    if digest and labels.shape != frame.shape[:2]:
-        sizes = f"{where} ({labels.shape[1]}x{labels.shape[0]}, frame {frame.shape[1]}x{frame.shape[0]})"
-        findings.append(Finding("error", sizes, "mask and frame differ in size", "export both at one size"))
+    if digest and labels.shape != image.shape[:2]:
+        sizes = f"{where} ({labels.shape[1]}x{labels.shape[0]}, image {image.shape[1]}x{image.shape[0]})"
+        findings.append(Finding("error", sizes, "mask and image differ in size", "export both at one size"))
     counts = np.array(Image.fromarray(labels).histogram())
     values = np.flatnonzero(counts)
     grey = set(values.tolist()) <= {0, 255} and bool(counts[255])
@@ -158,7 +158,7 @@ def _examine_all(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
     try:
-        with Progress(len(rows), unit=f"{split} frame", enabled=progress) as bar:
+        with Progress(len(rows), unit=f"{split} image", enabled=progress) as bar:
             for facts in pool.map(examine_batch, batches):
                 yield from facts
                 done += len(facts)
@@ -183,9 +183,9 @@ def _findings_of_split(
     findings = [finding for fact in facts for finding in fact.findings]
     if "label" in rows.column_names:
         counts = np.bincount(rows["label"], minlength=len(names))
-        message = f"{len(facts):,} pictures, {counts.min():,} to {counts.max():,} per class"
+        message = f"{len(facts):,} images, {counts.min():,} to {counts.max():,} per class"
         findings.append(Finding("note", f"split {split}", message))
-        pixels, empty = counts, "no picture"
+        pixels, empty = counts, "no image"
     else:
         findings += _grey_findings(split, facts)
         total = np.sum([fact.counts for fact in facts if fact.counts is not None], axis=0)
@@ -198,7 +198,7 @@ def _findings_of_split(
         if ignored:
             shares.append(f"ignored {100 * ignored / total.sum():.2f} %")
         findings.append(
-            Finding("note", f"split {split}", f"{len(facts):,} frames; pixels: {', '.join(shares)}")
+            Finding("note", f"split {split}", f"{len(facts):,} images; pixels: {', '.join(shares)}")
         )
     absent = [name for name, count in zip(names, pixels, strict=False) if not count]
     if absent:
@@ -218,7 +218,7 @@ def _grey_findings(split: str, facts: list[Facts]) -> list[Finding]:
 
 
 def _findings_across(every: dict[str, list[Facts]], names: Sequence[str]) -> list[Finding]:
-    """Equal frames, videos over several splits, published counts."""
+    """Equal images, videos over several splits, published counts."""
     findings = []
     same: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     videos: dict[str, set[str]] = defaultdict(set)
@@ -231,11 +231,11 @@ def _findings_across(every: dict[str, list[Facts]], names: Sequence[str]) -> lis
     for copies in same.values():
         if len(copies) > 1:
             across = len({split for split, _ in copies}) > 1
-            message = "the same frame in several splits" if across else "the same frame twice in a split"
-            remedy = "remove the copies: scores on frames seen in training mean nothing" if across else ""
+            message = "the same image in several splits" if across else "the same image twice in a split"
+            remedy = "remove the copies: scores on images seen in training mean nothing" if across else ""
             findings.append(Finding("warning", ", ".join(f"{s}/{n}" for s, n in copies), message, remedy))
     counts = {split: len(facts) for split, facts in every.items()}
-    published = all(PUBLISHED.get(split) == count for split, count in counts.items())
+    published = all(ZEROWASTE_F.get(split) == count for split, count in counts.items())
     for video, found in sorted(videos.items()):
         if len(found) > 1:
             message = "a video with frames in several splits: neighbouring frames look alike"
@@ -244,10 +244,10 @@ def _findings_across(every: dict[str, list[Facts]], names: Sequence[str]) -> lis
             findings.append(Finding("note" if published else "warning", where, message, remedy))
     if tuple(names) == ZEROWASTE_CLASSES and counts:
         listed = ", ".join(
-            f"{split} {count:,} of {PUBLISHED.get(split, 0):,}" for split, count in counts.items()
+            f"{split} {count:,} of {ZEROWASTE_F.get(split, 0):,}" for split, count in counts.items()
         )
         sentence = (
-            "the frames published for ZeroWaste-f"
+            "the images published for ZeroWaste-f"
             if published
             else "not the split sizes published for ZeroWaste-f"
         )
@@ -267,20 +267,24 @@ def _quick_findings(
     for index in range(len(facts), len(rows)):
         row = rows[index]
         try:
-            if problem := size_mismatch(row, frame_size(row["mask"])):
-                yield Finding("error", place(row["mask"], row["name"]), problem)
+            if problem := size_mismatch(row, mask_size(row)):
+                yield Finding("error", source_of(row["mask"], row["name"]), problem)
         except UserError as error:
             yield Finding("error", f"split {split}", str(error))
 
 
 def _result_file(data: DataConfig, names: Sequence[str], key: str) -> Path:
     stamp = json.dumps([CHECK_FORMAT, key, list(names), data.ignore_index])
-    return cache_folder(data.cache) / "checks" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
+    return (
+        cache_folder("fanet", data.cache)
+        / "checks"
+        / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
+    )
 
 
 def _remember(data: DataConfig, names: Sequence[str], key: str, findings: list[Finding]) -> None:
-    with suppress(OSError), atomic_file(_result_file(data, names, key)) as file:
-        file.write_text(json.dumps(Report(findings).to_json()), encoding="utf-8")
+    with suppress(OSError):
+        write_json(_result_file(data, names, key), Report(findings).to_json())
 
 
 def _recall(data: DataConfig, names: Sequence[str], key: str) -> list[Finding] | None:

@@ -1,4 +1,4 @@
-"""Which layout a data folder has, and the list of its frames. Nothing here decodes a picture."""
+"""Which layout a data folder has, and the list of its images. Nothing here decodes one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from fanet.config import ZEROWASTE_CLASSES, DataConfig
+from fanet.data.hub import dataset_class_names, dataset_splits
 from papers_shared.doctor import Finding
 from papers_shared.errors import UserError
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-CLASS_PICTURES = PICTURES | {".gif"}
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+CLASS_SUFFIXES = SUFFIXES | {".gif"}
 MASK_FOLDERS = ("masks", "annotations", "labels", "sem_seg")
 USUAL_SPLITS = ("train", "val", "test")
 LISTING_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Place:
+class Source:
     """A data folder whose layout is known."""
 
     layout: str
@@ -33,7 +34,9 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Item:
+    """One image, with its mask or (class folders) its label."""
+
     name: str
     image: Path
     mask: Path | None = None
@@ -42,20 +45,20 @@ class Frame:
 
 @dataclass(frozen=True)
 class Listing:
-    """The frames of one split, in the order of their names."""
+    """The images of one split with their masks or labels, in the order of their names."""
 
-    place: Place
+    source: Source
     split: str
-    frames: tuple[Frame, ...]
+    items: tuple[Item, ...]
     findings: tuple[Finding, ...]
-    """What is already wrong by the names of the files: missing pairs, two pictures of one name."""
+    """What is already wrong by the names of the files: missing pairs, two images of one name."""
     key: str
     """Changes with the names, sizes and modification times of the files."""
     polygons: Path | None = None
     """COCO file that the masks are drawn from, where there are no masks."""
 
 
-def locate(data: DataConfig) -> Place:
+def locate(data: DataConfig) -> Source:
     """Find the splits in or below `data.root` and recognise the layout.
 
     Raises:
@@ -63,106 +66,101 @@ def locate(data: DataConfig) -> Place:
     """
     if not data.root:
         raise UserError(
-            "no data folder given: add --data.root FOLDER (`fanet data toy FOLDER` writes a toy one)."
+            "no data folder given: add --data.root FOLDER (`fanet data toy FOLDER` writes a toy one)"
         )
     root = Path(data.root).expanduser()
     if data.layout == "dataset":
-        return Place("dataset", root)
+        return Source("dataset", root)
     if not root.is_dir():
-        hub = " For a data set of the Hub add --data.layout dataset." if not root.is_absolute() else ""
-        raise UserError(f"the data folder {root} does not exist: check --data.root.{hub}")
+        hub = "; for a data set of the Hub add --data.layout dataset" if not root.is_absolute() else ""
+        raise UserError(f"the data folder {root} does not exist: check --data.root{hub}")
     for base in _bases(root):
         layout = _recognise(base, data)
         if layout and data.layout in ("auto", layout, *_also(layout)):
-            return Place(layout if data.layout == "auto" else data.layout, base.resolve())
+            return Source(layout if data.layout == "auto" else data.layout, base.resolve())
     if data.layout != "auto":
         raise UserError(
-            f"{root} does not have the layout {data.layout!r}: see `fanet train --help` for the layouts."
+            f"{root} does not have the layout {data.layout!r}: see `fanet train --help` for the layouts"
         )
-    extra = " It holds labels.json but no pictures." if (root / "labels.json").is_file() else ""
+    extra = "; it holds labels.json but no images" if (root / "labels.json").is_file() else ""
     raise UserError(
         f"{root} has none of the known layouts (SPLIT/data + sem_seg, images/SPLIT + annotations/SPLIT, "
-        "SPLIT/images + SPLIT/masks, SPLIT/CLASS, save_to_disk; SPLIT is train, val or test)."
-        f"{extra} "
-        "Point --data.root at the folder that holds the splits."
+        f"SPLIT/images + SPLIT/masks, SPLIT/CLASS, save_to_disk; SPLIT is train, val or test){extra}: "
+        "point --data.root at the folder that holds the splits"
     )
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
     """The splits that exist in the folder, of those configured and the usual three."""
-    place = locate(data)
+    source = locate(data)
     names = dict.fromkeys((data.train_split, data.val_split, *USUAL_SPLITS))
-    if place.layout == "dataset":
-        from fanet.data.readers import dataset_splits
-
-        present = dataset_splits(place.base, data.root)
+    if source.layout == "dataset":
+        present = dataset_splits(source.base, data.root)
         return tuple(name for name in names if name in present)
-    return tuple(name for name in names if _split_exists(place, name))
+    return tuple(name for name in names if _split_exists(source, name))
 
 
 def list_split(data: DataConfig, split: str) -> Listing:
-    """The frames of a split with their masks (or labels).
+    """The images of a split with their masks (or labels).
 
     Raises:
-        UserError: the split does not exist or holds no picture.
+        UserError: the split does not exist or holds no image.
     """
-    place = locate(data)
-    if not _split_exists(place, split):
+    source = locate(data)
+    if not _split_exists(source, split):
         present = ", ".join(splits_of(data)) or "none"
-        raise UserError(f"{place.base} has no split {split!r} (there are: {present}).")
-    if place.layout == "class_folders":
-        return _list_class_folders(data, place, split)
-    image_folder, mask_folder = _folders(place, split)
-    pictures = _pictures(image_folder)
-    if split_list := _split_list(place, split):
+        raise UserError(f"{source.base} has no split {split!r} (there are: {present})")
+    if source.layout == "class_folders":
+        return _list_class_folders(data, source, split)
+    image_folder, mask_folder = _folders(source, split)
+    images = _images(image_folder)
+    if split_list := _split_list(source, split):
         wanted = {line.strip() for line in split_list.read_text().splitlines() if line.strip()}
-        pictures = {path: stat for path, stat in pictures.items() if {path.stem, path.name} & wanted}
-    if not pictures:
-        raise UserError(f"no picture of the split {split!r} in {image_folder}.")
-    polygons = coco_file(place, split) if place.layout == "coco" else None
-    masks = {} if polygons else _pictures(mask_folder)
-    frames, findings = _pair(pictures, masks, mask_folder, polygons is not None, complete=split_list is None)
-    stamp: list[Any] = [LISTING_FORMAT, place.layout, str(place.base), split, pictures.items(), masks.items()]
+        images = {path: stat for path, stat in images.items() if {path.stem, path.name} & wanted}
+    if not images:
+        raise UserError(f"no image of the split {split!r} in {image_folder}")
+    polygons = coco_file(source, split) if source.layout == "coco" else None
+    masks = {} if polygons else _images(mask_folder)
+    items, findings = _pair(images, masks, mask_folder, polygons is not None, complete=split_list is None)
+    stamp: list[Any] = [LISTING_FORMAT, source.layout, str(source.base), split, images.items(), masks.items()]
     if polygons:
         stamp += [polygons, os.stat(polygons).st_size, os.stat(polygons).st_mtime_ns]
-    return Listing(place, split, tuple(frames), tuple(findings), _digest(stamp), polygons)
+    return Listing(source, split, tuple(items), tuple(findings), _digest(stamp), polygons)
 
 
 def class_names(data: DataConfig) -> tuple[str, ...]:
     """Names in id order: `data.class_names`, else classes.txt, else by the data set, else ZeroWaste's five.
 
     Raises:
-        UserError: nobody knows them.
+        UserError: Nothing names them.
     """
     if data.class_names:
         return tuple(data.class_names)
-    place = locate(data)
-    if place.layout == "dataset":
-        from fanet.data.readers import dataset_class_names
-
+    source = locate(data)
+    if source.layout == "dataset":
         return dataset_class_names(data)
-    if (place.base / "classes.txt").is_file():
-        lines = (place.base / "classes.txt").read_text(encoding="utf-8").splitlines()
+    if (source.base / "classes.txt").is_file():
+        lines = (source.base / "classes.txt").read_text(encoding="utf-8").splitlines()
         return tuple(line.strip() for line in lines if line.strip())
-    if place.layout == "class_folders":
+    if source.layout == "class_folders":
         return _class_folder_names(
-            place, data.train_split if _split_exists(place, data.train_split) else data.val_split
+            source, data.train_split if _split_exists(source, data.train_split) else data.val_split
         )
     for split in splits_of(data):
-        file = coco_file(place, split)
+        file = coco_file(source, split)
         if file is not None:
             return coco_names(file)
-    if place.layout in ("zerowaste", "authors"):
+    if source.layout in ("zerowaste", "official"):
         return ZEROWASTE_CLASSES
     raise UserError(
-        f"the names of the classes in {place.base} are unknown: write them to {place.base / 'classes.txt'}, "
-        "one per line in id order (background first), or give --data.class-names."
+        f"the names of the classes in {source.base} are unknown: write them to {source.base / 'classes.txt'}, "
+        "one per line in id order (background first), or give --data.class-names"
     )
 
 
-def coco_file(place: Place, split: str) -> Path | None:
+def coco_file(source: Source, split: str) -> Path | None:
     """The COCO file of a split, where there is one."""
-    base = place.base
+    base = source.base
     candidates = (
         base / split / "labels.json",
         base / split / "_annotations.coco.json",
@@ -189,7 +187,7 @@ def _coco_names(file: Path, size: int, mtime: int) -> tuple[str, ...]:
         ordered = sorted((int(category["id"]), str(category["name"])) for category in categories)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file} is not a COCO file with `categories` of `id` and `name` ({error})."
+            f"{file} is not a COCO file with `categories` of `id` and `name` ({error})"
         ) from error
     return ("background", *(name for _, name in ordered if name != "background"))
 
@@ -209,7 +207,7 @@ def _also(layout: str) -> tuple[str, ...]:
     return {
         "zerowaste": ("coco",),
         "coco": ("zerowaste",),
-        "authors": ("folders", "coco"),
+        "official": ("folders", "coco"),
         "folders": ("coco",),
     }.get(layout, ())
 
@@ -219,13 +217,13 @@ def _recognise(base: Path, data: DataConfig) -> str:
         return "dataset"
     for split in dict.fromkeys((data.train_split, data.val_split, *USUAL_SPLITS)):
         folder = base / split
-        polygons = coco_file(Place("", base), split)
+        polygons = coco_file(Source("", base), split)
         if (folder / "data").is_dir():
             return "coco" if polygons and not _has_files(folder / "sem_seg") else "zerowaste"
         if (base / "images" / split).is_dir() and any(
             (base / name / split).is_dir() for name in MASK_FOLDERS
         ):
-            return "authors"
+            return "official"
         if (folder / "images").is_dir() and any((folder / name).is_dir() for name in MASK_FOLDERS):
             return "folders"
         if polygons and _coco_images(base, split) is not None:
@@ -238,12 +236,12 @@ def _recognise(base: Path, data: DataConfig) -> str:
     return ""
 
 
-def _folders(place: Place, split: str) -> tuple[Path, Path]:
-    """Folders of the pictures and of the masks."""
-    base = place.base
-    if place.layout == "zerowaste":
+def _folders(source: Source, split: str) -> tuple[Path, Path]:
+    """Folders of the images and of the masks."""
+    base = source.base
+    if source.layout == "zerowaste":
         return base / split / "data", base / split / "sem_seg"
-    if place.layout == "coco":
+    if source.layout == "coco":
         return _coco_images(base, split) or base / split, base / split / "sem_seg"
     if (base / "images" / split).is_dir():
         pairs = [(base / "images" / split, base / name / split) for name in MASK_FOLDERS]
@@ -259,36 +257,38 @@ def _coco_images(base: Path, split: str) -> Path | None:
     return next((folder for folder in folders if _has_files(folder)), None)
 
 
-def _split_list(place: Place, split: str) -> Path | None:
-    """SPLIT.txt with the names of a split, where all pictures lie in one folder."""
-    if place.layout != "folders" or (place.base / split).is_dir() or (place.base / "images" / split).is_dir():
+def _split_list(source: Source, split: str) -> Path | None:
+    """SPLIT.txt with the names of a split, where all images lie in one folder."""
+    if (
+        source.layout != "folders"
+        or (source.base / split).is_dir()
+        or (source.base / "images" / split).is_dir()
+    ):
         return None
-    return place.base / f"{split}.txt"
+    return source.base / f"{split}.txt"
 
 
-def _split_exists(place: Place, split: str) -> bool:
-    if place.layout == "class_folders":
-        return (place.base / split).is_dir()
-    if place.layout == "coco":
-        return coco_file(place, split) is not None
-    split_list = _split_list(place, split)
-    return split_list.is_file() if split_list else _folders(place, split)[0].is_dir()
+def _split_exists(source: Source, split: str) -> bool:
+    if source.layout == "class_folders":
+        return (source.base / split).is_dir()
+    if source.layout == "coco":
+        return coco_file(source, split) is not None
+    split_list = _split_list(source, split)
+    return split_list.is_file() if split_list else _folders(source, split)[0].is_dir()
 
 
 def _pair(
-    pictures: dict[Path, tuple[int, int]],
+    images: dict[Path, tuple[int, int]],
     masks: dict[Path, tuple[int, int]],
     mask_folder: Path,
     drawn: bool,
     complete: bool,
-) -> tuple[list[Frame], list[Finding]]:
-    """Match pictures and masks by the name without its suffix."""
+) -> tuple[list[Item], list[Finding]]:
+    """Match images and masks by the name without its suffix."""
     by_stem = {path.stem: path for path in masks}
     findings = [
-        Finding(
-            "error", stem, "several pictures share this name", "keep one of them, or rename picture and mask"
-        )
-        for stem, count in Counter(path.stem for path in pictures).items()
+        Finding("error", stem, "several images share this name", "keep one of them, or rename image and mask")
+        for stem, count in Counter(path.stem for path in images).items()
         if count > 1
     ]
     findings += [
@@ -296,67 +296,67 @@ def _pair(
         for stem, count in Counter(path.stem for path in masks).items()
         if count > 1
     ]
-    frames = [Frame(path.stem, path, by_stem.get(path.stem)) for path in pictures]
+    items = [Item(path.stem, path, by_stem.get(path.stem)) for path in images]
     if drawn:
-        return frames, findings
-    remedy = f"put the mask of the same name into {mask_folder}, or remove the picture"
+        return items, findings
+    remedy = f"put the mask of the same name into {mask_folder}, or remove the image"
     findings += [
-        Finding("error", str(f.image), "picture without a mask", remedy) for f in frames if f.mask is None
+        Finding("error", str(f.image), "image without a mask", remedy) for f in items if f.mask is None
     ]
     if complete:
-        names = {frame.name for frame in frames}
+        names = {item.name for item in items}
         findings += [
             Finding(
                 "warning",
                 str(path),
-                "mask without a picture: not used",
-                "add the picture, or remove the mask",
+                "mask without an image: not used",
+                "add the image, or remove the mask",
             )
             for stem, path in by_stem.items()
             if stem not in names
         ]
-    return frames, findings
+    return items, findings
 
 
-def _list_class_folders(data: DataConfig, place: Place, split: str) -> Listing:
+def _list_class_folders(data: DataConfig, source: Source, split: str) -> Listing:
     names = class_names(data)
-    folders = sorted(path for path in (place.base / split).iterdir() if path.is_dir())
+    folders = sorted(path for path in (source.base / split).iterdir() if path.is_dir())
     unknown = [folder.name for folder in folders if folder.name not in names]
     if unknown:
         raise UserError(
-            f"{place.base / split} has class folders that are no known class: {', '.join(unknown[:5])}."
+            f"{source.base / split} has class folders that are no known class: {', '.join(unknown[:5])}"
         )
     ids = {name: number for number, name in enumerate(names)}
-    frames = [
-        Frame(f"{folder.name}/{name.rsplit('.', 1)[0]}", folder / name, label=ids[folder.name])
+    items = [
+        Item(f"{folder.name}/{name.rsplit('.', 1)[0]}", folder / name, label=ids[folder.name])
         for folder in folders
         for name in sorted(
-            entry.name for entry in os.scandir(folder) if _suffix(entry.name) in CLASS_PICTURES
+            entry.name for entry in os.scandir(folder) if _suffix(entry.name) in CLASS_SUFFIXES
         )
     ]
-    if not frames:
-        raise UserError(f"no picture in the class folders of {place.base / split}.")
+    if not items:
+        raise UserError(f"no image in the class folders of {source.base / split}")
     stamp = [
         LISTING_FORMAT,
-        place.layout,
-        str(place.base),
+        source.layout,
+        str(source.base),
         split,
         names,
-        [str(frame.image) for frame in frames],
+        [str(item.image) for item in items],
     ]
-    return Listing(place, split, tuple(frames), (), _digest(stamp))
+    return Listing(source, split, tuple(items), (), _digest(stamp))
 
 
-def _class_folder_names(place: Place, split: str) -> tuple[str, ...]:
-    folder = place.base / split
+def _class_folder_names(source: Source, split: str) -> tuple[str, ...]:
+    folder = source.base / split
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
 
 
-def _pictures(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Pictures of a folder in the order of their names, with size in bytes and modification time in ns."""
+def _images(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Images of a folder in the order of their names, with size in bytes and modification time in ns."""
     if not folder.is_dir():
         return {}
-    entries = sorted((e for e in os.scandir(folder) if _suffix(e.name) in PICTURES), key=lambda e: e.name)
+    entries = sorted((e for e in os.scandir(folder) if _suffix(e.name) in SUFFIXES), key=lambda e: e.name)
     return {
         folder / e.name: (e.stat().st_size, e.stat().st_mtime_ns)
         for e in entries
@@ -365,7 +365,7 @@ def _pictures(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(_suffix(entry.name) in CLASS_PICTURES for entry in os.scandir(folder))
+    return folder.is_dir() and any(_suffix(entry.name) in CLASS_SUFFIXES for entry in os.scandir(folder))
 
 
 def _suffix(name: str) -> str:

@@ -14,9 +14,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from fanet.cache import PixelCache
-from fanet.data.pixels import load_frame, load_labels
-from papers_shared.runs import forked_rng, sample_seed
+from fanet.data.cache import PixelCache
+from fanet.data.masks import load_mask
+from fanet.data.pixels import load_image
+from papers_shared.seeding import forked_rng, sample_seed
 
 
 class SegmentationSamples(Dataset):
@@ -48,10 +49,10 @@ class SegmentationSamples(Dataset):
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
         epoch, index = position
         row = self.dataset[index]
-        frame = torch.from_numpy(load_frame(row, self.cache))
-        labels = torch.from_numpy(load_labels(row, self.num_classes, self.ignore_index, self.cache))
+        pixels = torch.from_numpy(load_image(row, self.cache))
+        labels = torch.from_numpy(load_mask(row, self.num_classes, self.ignore_index, self.cache))
         with forked_rng(sample_seed(self.seed, epoch, index)):
-            image, mask = self.transform(tv_tensors.Image(frame.permute(2, 0, 1)), tv_tensors.Mask(labels))
+            image, mask = self.transform(tv_tensors.Image(pixels.permute(2, 0, 1)), tv_tensors.Mask(labels))
         return {
             "image": image.as_subclass(torch.Tensor),
             "labels": mask.as_subclass(torch.Tensor).long(),
@@ -64,7 +65,7 @@ class ClassificationSamples(Dataset):
 
     Args:
         dataset: rows of `fanet.data.open_split` of class folders.
-        transform: takes a PIL picture; may draw from torch, numpy and random (timm's do), all seeded here.
+        transform: takes a Pillow image; may draw from torch, numpy and random (timm's do), all seeded here.
     """
 
     def __init__(self, dataset: datasets.Dataset, transform: Callable[..., Any], seed: int) -> None:
@@ -77,9 +78,9 @@ class ClassificationSamples(Dataset):
         epoch, index = position
         row = self.dataset[index]
         seed = sample_seed(self.seed, epoch, index)
-        picture = Image.fromarray(load_frame(row))
+        pixels = Image.fromarray(load_image(row))
         with forked_rng(seed), _forked_python_rng(seed):
-            image = self.transform(picture)
+            image = self.transform(pixels)
         return {"image": image, "label": row["label"], "name": row["name"]}
 
 

@@ -8,11 +8,12 @@ import timm
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import fanet.registry
 from fanet.config import ModelConfig
 from fanet.modeling.fanet import Stage
+from fanet.registry import MODELS
 from papers_shared.errors import UserError
-from papers_shared.hub import CONFIG, WEIGHTS, local_folder, read_json
+from papers_shared.hub import CONFIG, WEIGHTS, local_folder
+from papers_shared.text import read_json
 
 LEVELS = (-4, -3, -2, -1)
 
@@ -34,7 +35,7 @@ def create_backbone(config: ModelConfig) -> nn.Module:
         backbone = create_timm(config, **options)
     except (IndexError, AssertionError) as error:
         raise UserError(
-            f"model.backbone: '{config.backbone}' does not give four feature levels (timm says: {error}); choose a "
+            f"--model.backbone: {config.backbone!r} does not give four feature levels (timm says: {error}); choose a "
             "hierarchical model such as fanet_tiny, focalnet_tiny_lrf or convnext_tiny"
         ) from error
     if config.grad_checkpointing:
@@ -53,22 +54,22 @@ def model_options(config: ModelConfig) -> dict[str, Any]:
     if is_fanet(config.backbone):
         options |= switches | {"drop_path_rate": config.drop_path_rate}
     elif not all(switches.values()):
-        off = ", ".join(f"model.{name}" for name, on in switches.items() if not on)
+        off = ", ".join(f"--model.no-{name.replace('_', '-')}" for name, on in switches.items() if not on)
         raise UserError(
-            f"{off}: only a FANet backbone has this part, and model.backbone is '{config.backbone}'"
+            f"{off}: only a FANet backbone has this part, and --model.backbone is {config.backbone!r}"
         )
     return options
 
 
 def is_fanet(backbone: str) -> bool:
-    return backbone.split(".")[0] in fanet.registry.MODELS
+    return backbone.split(".")[0] in MODELS
 
 
 def create_timm(config: ModelConfig, **options: Any) -> nn.Module:
     """`timm.create_model`, with the mistakes of a configuration named."""
     name = config.backbone
     if not timm.is_model(name.split(".")[0]) and ":" not in name:
-        raise UserError(f"model.backbone: timm knows no model '{name}'; `timm.list_models()` lists them")
+        raise UserError(f"--model.backbone: timm knows no model {name!r}; `timm.list_models()` lists them")
     any_size: tuple[dict[str, Any], ...] = ({},)
     if ":" not in name and timm.get_pretrained_cfg_value(name, "fixed_input_size"):
         any_size = ({"strict_img_size": False}, {"dynamic_img_size": True})
@@ -79,9 +80,9 @@ def create_timm(config: ModelConfig, **options: Any) -> nn.Module:
         except TypeError as error:
             problem = error
         except RuntimeError as error:
-            raise UserError(f"model.backbone: timm cannot create '{name}': {error}") from error
+            raise UserError(f"--model.backbone: timm cannot create {name!r}: {error}") from error
     raise UserError(
-        f"model.backbone: '{name}' takes pictures of one size only, or lacks an option of ours (model.drop_path_rate "
+        f"--model.backbone: {name!r} takes images of one size only, or lacks an option of ours (--model.drop-path-rate "
         f"0 leaves that one out): {problem}"
     )
 
@@ -97,7 +98,7 @@ def set_grad_checkpointing(backbone: nn.Module, name: str) -> None:
     if not hasattr(model, "set_grad_checkpointing"):
         model = getattr(backbone, "model", backbone)
     if not hasattr(model, "set_grad_checkpointing"):
-        raise UserError(f"model.grad_checkpointing: '{name}' does not support it; leave it off")
+        raise UserError(f"--model.grad-checkpointing: {name!r} does not support it; leave it off")
     model.set_grad_checkpointing(True)
 
 
@@ -111,10 +112,12 @@ def load_backbone(backbone: nn.Module, config: ModelConfig) -> None:
         UserError: The folder is of another backbone, or an entry is missing or of another shape.
     """
     saved, tensors = read_folder(config.pretrained)
-    place = f"model.pretrained: '{config.pretrained}'"
+    source = f"--model.pretrained {config.pretrained!r}"
     for name in ("backbone", "scm", "frm_high", "frm_low"):
         if saved.get(name) != getattr(config, name):
-            raise UserError(f"{place} was trained with {name} {saved.get(name)}, not {getattr(config, name)}")
+            raise UserError(
+                f"{source} was trained with {name} {saved.get(name)}, not {getattr(config, name)}"
+            )
     found = {_flat_name(name): tensor for name, tensor in tensors.items()}
     state = backbone.state_dict()
     problems = []
@@ -127,7 +130,7 @@ def load_backbone(backbone: nn.Module, config: ModelConfig) -> None:
         else:
             state[name] = start
     if problems:
-        raise UserError(f"{place} does not fit the backbone '{config.backbone}': {'; '.join(problems)}")
+        raise UserError(f"{source} does not fit the backbone {config.backbone!r}: {'; '.join(problems)}")
     backbone.load_state_dict(state)
 
 
@@ -142,11 +145,11 @@ def read_folder(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         folder = local_folder(name)
     except UserError as error:
-        raise UserError(f"model.pretrained: {error}") from error
+        raise UserError(f"--model.pretrained: {error}") from error
     files = folder / CONFIG, folder / WEIGHTS
     if not all(file.is_file() for file in files):
         raise UserError(
-            f"model.pretrained: '{name}' is not a model folder ({CONFIG} and {WEIGHTS}); the authors' files become "
+            f"--model.pretrained: {name!r} is not a model folder ({CONFIG} and {WEIGHTS}); official files become "
             "one with `fanet convert`"
         )
     return read_json(files[0])["config"], load_file(files[1])

@@ -14,21 +14,20 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
-from fanet.modeling import lean
-
 SCM_GROUPS = 4
 
 
-def gelu(x: Tensor, skip: Tensor | None = None) -> Tensor:
-    """Exact GELU of a channels-last map, plus `skip`; seen as (B, H, W, C), as torch's fast CPU kernel asks for.
+def channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, H, W) in channels-last memory, said so that `torch.func.vmap` can do it too."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
-    Without gradients `x`, which must be nobody else's, is written over: fresh memory costs more than the GELU.
+
+def gelu(x: Tensor) -> Tensor:
+    """Exact GELU of a (B, C, H, W) map in channels-last memory, computed as (B, H, W, C).
+
+    Seen like that the map is contiguous, which torch's fast CPU kernel asks for.
     """
-    y = x.permute(0, 2, 3, 1)
-    y = F.gelu(y) if torch.is_grad_enabled() else torch.ops.aten.gelu_(y)
-    if skip is not None:
-        y = y.add_(skip.permute(0, 2, 3, 1))
-    return y.permute(0, 3, 1, 2)
+    return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvGeluNorm(nn.Module):
@@ -44,9 +43,6 @@ class ConvGeluNorm(nn.Module):
         self.norm = LayerNorm2d(out_chans, eps=1e-6, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants this condition by itself
-            if lean.is_lean(x, self.conv, self.norm):
-                return lean.conv_gelu_norm(x, self.conv, self.norm)
         return self.norm(gelu(self.conv(x)))
 
 
@@ -59,7 +55,7 @@ class FrequencyBranch(nn.Module):
         self.norm = LayerNorm2d(dim, eps=1e-6, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)))
+        return self.norm(self.conv(gelu(x)))
 
 
 class FeatureRefinement(nn.Module):
@@ -148,11 +144,8 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Conv2d(hidden, dim, 1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants this condition by itself
-            if lean.is_lean(x, self.fc1, self.conv, self.fc2):
-                return lean.conv_mlp(x, self.fc1, self.conv, self.fc2)
         x = gelu(self.fc1(x))
-        return self.fc2(gelu(self.conv(x), skip=x))
+        return self.fc2(x + gelu(self.conv(x)))
 
 
 class Block(nn.Module):

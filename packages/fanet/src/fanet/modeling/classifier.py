@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fanet.config import ModelConfig
 from fanet.modeling.backbone import create_timm, load_backbone, model_options, set_grad_checkpointing
+from fanet.modeling.blocks import Block
 from papers_shared.hub import PretrainedFolder
 
 
@@ -47,3 +48,7 @@ class Classifier(nn.Module, PretrainedFolder):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, in_chans, H, W), normalised -> logits (B, num_classes)."""
         return self.model(images)
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one at a time with `--optim.shard`: FANet's blocks."""
+        return [module for module in self.model.modules() if isinstance(module, Block)]

@@ -3,27 +3,28 @@
 Annotations are evaluated here: torch.fx copies those of `forward` into the code that TorchScript then reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from timm.layers import SelectAdaptivePool2d, trunc_normal_
+from timm.layers import SelectAdaptivePool2d
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from fanet.modeling.blocks import Block
-from fanet.modeling.lean import channels_last_gradient
+from fanet.modeling.blocks import Block, channels_last
+from fanet.names import OWN_STEM, timm_names
+from papers_shared.errors import UserError
+from papers_shared.initialisation import trunc_normal_
 
 
 class FANet(nn.Module):
     """Four stages at strides 4, 8, 16 and 32, each a strided convolution and a row of blocks.
 
     The public tensors are (B, C, H, W). A stage's map is ceil(H/4), then ceil of half at each further stage,
-    so that any input size works. Inside, the maps and the weights lie in channels-last memory (with weights in
-    another layout, a compiled network takes up to twice the time on a CPU).
+    so that any input size works. Inside, the maps lie in channels-last memory, whatever layout the images have.
 
-    `scm`, `frm_high` and `frm_low` are the rows of Table 2; neither the paper nor the authors' code gives the
+    `scm`, `frm_high` and `frm_low` are the rows of Table 2; neither the paper nor the official code gives the
     wiring of rows 1 to 5. Here the squeezing and the fusing 1x1 convolution are always kept, and the fusing
     one reads only the branches that exist (without any, the squeezed features); so does the projection inside
     the refinement module. Then two neighbouring rows differ in nothing but the module that the row names, and
@@ -42,6 +43,10 @@ class FANet(nn.Module):
         frm_low: Keep the low-frequency branch of the feature refinement module.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        output_stride: 32; timm passes it on, and the stages cannot be dilated.
+
+    Raises:
+        UserError: Another output stride.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class FANet(nn.Module):
         num_classes: int = 1000,
         global_pool: str = "avg",
         *,
+        output_stride: int = 32,
         embed_dims: Sequence[int],
         depths: Sequence[int],
         kernel_sizes: Sequence[int],
@@ -63,10 +69,12 @@ class FANet(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if output_stride != 32:
+            raise UserError(f"output_stride is {output_stride!r}: FANet has the strides 4, 8, 16 and 32 only")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_chans = in_chans
         self.num_classes = num_classes
-        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self.num_features = embed_dims[-1]
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stage{i + 1}"}
             for i, dim in enumerate(embed_dims)
@@ -92,8 +100,8 @@ class FANet(nn.Module):
         ]
         self.stage1, self.stage2, self.stage3, self.stage4 = stages
         self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate, **factory)
+        self.head_hidden_size = self.head.width
         self.init_weights()
-        self.to(memory_format=torch.channels_last)
 
     @torch.jit.ignore
     def init_weights(self) -> None:
@@ -121,6 +129,7 @@ class FANet(nn.Module):
         parameter = self.stem.conv.weight
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool, device=parameter.device, dtype=parameter.dtype)
+        self.head_hidden_size = self.head.width
 
     def forward_intermediates(
         self,
@@ -161,10 +170,17 @@ class FANet(nn.Module):
         for i in range(last + 1, 4):
             setattr(self, f"stage{i + 1}", nn.Identity())
         if last < 3:
-            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+            self.num_features = self.head.dim = self.feature_info[last]["num_chs"]
         if prune_head or last < 3:
             self.reset_classifier(0, "")
         return take
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights, also those of a `fanet` model folder or of an official file (timm's `checkpoint_path`)."""
+        known = OWN_STEM in state_dict
+        return super().load_state_dict(state_dict if known else timm_names(state_dict), strict, assign)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, embed_dims[3], H/32, W/32), rounded up."""
@@ -195,7 +211,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, dim, H/4, W/4), rounded up."""
-        return self.conv(x.contiguous(memory_format=torch.channels_last))
+        return self.conv(channels_last(x))
 
 
 class Stage(nn.Module):
@@ -240,8 +256,7 @@ class Stage(nn.Module):
         x = self.downsample(x)
         if torch.jit.is_scripting():
             return self.blocks(x)
-        x = checkpoint_seq(self.blocks, x) if self.grad_checkpointing else self.blocks(x)
-        return channels_last_gradient(x)
+        return checkpoint_seq(self.blocks, x) if self.grad_checkpointing else self.blocks(x)
 
 
 class ClassifierHead(nn.Module):
@@ -249,27 +264,30 @@ class ClassifierHead(nn.Module):
     pooling the classes of each pixel.
     """
 
+    width: int
+    """Pooled features: `dim`, or twice as many where the pooling concatenates two kinds."""
+
     def __init__(self, dim: int, num_classes: int, pool_type: str, drop_rate: float, **factory: Any) -> None:
         super().__init__()
         self.dim = dim
-        self.global_pool = SelectAdaptivePool2d(pool_type=pool_type, flatten=bool(pool_type))
         self.norm: nn.Module = nn.Identity()
         self.drop = nn.Dropout(drop_rate)
         self.fc: nn.Module = nn.Identity()
-        self.reset(num_classes, **factory)
+        self.reset(num_classes, pool_type, **factory)
 
     @torch.jit.ignore
     def reset(self, num_classes: int, pool_type: str | None = None, **factory: Any) -> None:
-        """New classifier on fresh weights (the norm is kept), or none at all with `num_classes` 0."""
+        """New classifier on fresh weights (the norm is kept if it fits), or none at all with `num_classes` 0."""
         if pool_type is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=pool_type, flatten=bool(pool_type))
+        self.width = self.dim * self.global_pool.feat_mult()
         self.classifies = num_classes > 0
         if not self.classifies:
             self.norm, self.fc = nn.Identity(), nn.Identity()
         else:
-            if isinstance(self.norm, nn.Identity):
-                self.norm = nn.LayerNorm(self.dim, eps=1e-6, **factory)
-            self.fc = nn.Linear(self.dim, num_classes, **factory)
+            if not isinstance(self.norm, nn.LayerNorm) or self.norm.normalized_shape != (self.width,):
+                self.norm = nn.LayerNorm(self.width, eps=1e-6, **factory)
+            self.fc = nn.Linear(self.width, num_classes, **factory)
             _init_weights(self.fc)
         self.train(self.training)
 
@@ -285,6 +303,6 @@ class ClassifierHead(nn.Module):
 
 def _init_weights(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.Linear)):
-        trunc_normal_(module.weight, std=0.02)
+        trunc_normal_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

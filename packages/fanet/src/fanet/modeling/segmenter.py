@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fanet.config import ModelConfig
+from fanet.inference import Segmentation, predict
 from fanet.modeling.backbone import create_backbone
+from fanet.modeling.blocks import Block
 from fanet.modeling.heads import DeepLabV3PlusHead, FCNHead, UPerHead
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
 
-if TYPE_CHECKING:
-    from fanet.predict import Segmentation
-
 
 class SegmenterOutput(NamedTuple):
-    """Scores before the softmax."""
+    """Scores before the softmax, in training."""
 
     logits: Tensor
     """(B, num_classes, H/4, W/4), rounded up."""
     aux_logits: Tensor | None
-    """(B, num_classes, h, w) at the auxiliary stage's size; None outside training."""
+    """(B, num_classes, h, w) at the auxiliary stage's size."""
+
+
+class SegmenterLogits(NamedTuple):
+    """Scores before the softmax, without an auxiliary head: a tuple of tensors alone, as tracing asks for."""
+
+    logits: Tensor
+    """(B, num_classes, H/4, W/4), rounded up."""
+
+    @property
+    def aux_logits(self) -> None:
+        """There are none."""
+        return None
 
 
 class Segmenter(nn.Module, PretrainedFolder):
@@ -52,7 +62,6 @@ class Segmenter(nn.Module, PretrainedFolder):
         self.backbone = backbone
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head
-        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Segmenter:
@@ -64,7 +73,7 @@ class Segmenter(nn.Module, PretrainedFolder):
             UserError: No class names, or what `fanet.modeling.backbone.create_backbone` refuses.
         """
         if not config.class_names:
-            raise UserError("model.class_names is empty: a segmenter needs the names of its classes")
+            raise UserError("--model.class-names is empty: a segmenter needs the names of its classes")
         backbone = create_backbone(config)
         levels: Any = backbone.feature_info
         chans = levels.channels()
@@ -72,7 +81,7 @@ class Segmenter(nn.Module, PretrainedFolder):
         if config.auxiliary:
             if not 0 <= config.auxiliary_stage < len(chans):
                 raise UserError(
-                    f"model.auxiliary_stage is {config.auxiliary_stage}: choose 0 to {len(chans) - 1}"
+                    f"--model.auxiliary-stage is {config.auxiliary_stage}: choose 0 to {len(chans) - 1}"
                 )
             auxiliary_head = FCNHead(
                 chans[config.auxiliary_stage], config.num_classes, config.auxiliary_channels, config.dropout
@@ -92,7 +101,7 @@ class Segmenter(nn.Module, PretrainedFolder):
             features = [x.permute(0, 3, 1, 2) for x in features]
         return features
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
+    def forward(self, images: Tensor) -> SegmenterOutput | SegmenterLogits:
         """Scores of every class at a quarter of the size of the images.
 
         Args:
@@ -106,13 +115,19 @@ class Segmenter(nn.Module, PretrainedFolder):
         logits = self.decode_head(features)
         if list(logits.shape[-2:]) != size:
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        aux_logits = None
         if self.training and self.auxiliary_head is not None:
-            aux_logits = self.auxiliary_head(features[self.config.auxiliary_stage])
-        return SegmenterOutput(logits, aux_logits)
+            return SegmenterOutput(logits, self.auxiliary_head(features[self.config.auxiliary_stage]))
+        return SegmenterLogits(logits)
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """Parts whose weights are gathered one at a time with `--optim.shard`: FANet's blocks, and the heads.
+
+        Other backbones stay gathered as a whole: what timm calls in them is known to timm alone.
+        """
+        blocks = [module for module in self.backbone.modules() if isinstance(module, Block)]
+        heads = [self.decode_head, self.auxiliary_head]
+        return [*blocks, *(head for head in heads if head is not None)]
 
     def predict(self, image: Any, **options: Any) -> Segmentation:
-        """The mask of one picture (a path, a PIL image or an RGB array); see `fanet.predict.predict`."""
-        from fanet.predict import predict
-
+        """The mask of one image (a path, a Pillow image or an RGB array); see `fanet.inference.predict`."""
         return predict(self, image, **options)

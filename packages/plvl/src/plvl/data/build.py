@@ -3,10 +3,10 @@
     OUTPUT/plvl-data.json   what it was made of: format, files with their hashes, counts, the hash of each split
     OUTPUT/SPLIT/           a `datasets.Dataset` saved to disk: the columns of `plvl.data`, `image` as a path that
                             starts from the folder `images` of the manifest
-    OUTPUT/SPLIT.jsonl      the same expressions as JSON lines (`plvl.data.sources.json_lines`), masks as COCO's
+    OUTPUT/SPLIT.jsonl      the same sentences as JSON lines (`plvl.data.sources.json_lines`), masks as COCO's
                             run-length codes
 
-The hash of a split covers names, file names of the pictures (not their folders), sizes, sentences, boxes and
+The hash of a split covers names, file names of the images (not their folders), sizes, sentences, boxes and
 masks in their order: two people with the same annotations get the same one.
 """
 
@@ -26,17 +26,18 @@ from datasets import Features, Value
 from datasets.arrow_writer import ArrowWriter
 
 from papers_shared.errors import UserError
-from papers_shared.runs import write_json, writing_folder
-from plvl.data.readers import FORMAT, MANIFEST, quiet
-from plvl.data.records import Record, RowMaker, Source
-from plvl.data.rows import FEATURES, Row
+from papers_shared.files import write_json, writing_folder
+from plvl.data.items import Item, Listing, RowMaker
+from plvl.data.layouts import FORMAT, MANIFEST
+from plvl.data.pixels import FEATURES, Row
+from plvl.data.readers import quiet
 
 STORED = Features({**FEATURES, "image": Value("string")})
-"""Columns on disk: a picture is its path."""
+"""Columns on disk: an image is its path."""
 SAY_EVERY = 20_000
 Missing = Literal["error", "drop", "keep"]
-Plan = Callable[[Source, str, Record], Sequence[str]]
-"""(source, its split, record) -> the splits of the output that take it; none: it is left out."""
+Plan = Callable[[Listing, str, Item], Sequence[str]]
+"""(listing, its split, item) -> the splits of the output that take it; none: it is left out."""
 
 
 @dataclass
@@ -46,16 +47,16 @@ class Counts:
     images: set[str] = field(default_factory=set)
     objects: set[str] = field(default_factory=set)
     unnamed: int = 0
-    """Expressions whose object has no name, each about an object of its own: kept out of the set, of Visual
+    """Sentences whose object has no name, each about an object of its own: kept out of the set, of Visual
     Genome there are millions."""
     expressions: int = 0
     masks: int = 0
 
-    def add(self, record: Record, row: Row) -> None:
-        self.images.add(record.image_id or str(record.image["path"]))
-        if record.object_id:
-            self.objects.add(record.object_id)
-        self.unnamed += not record.object_id
+    def add(self, item: Item, row: Row) -> None:
+        self.images.add(item.image_id or str(item.image["path"]))
+        if item.object_id:
+            self.objects.add(item.object_id)
+        self.unnamed += not item.object_id
         self.expressions += 1
         self.masks += row["mask"] is not None
 
@@ -68,7 +69,7 @@ class Counts:
         }
 
 
-def same_splits(source: Source, split: str, record: Record) -> Sequence[str]:
+def same_splits(listing: Listing, split: str, item: Item) -> Sequence[str]:
     """The plan of a single data set: its own splits."""
     return (split,)
 
@@ -76,7 +77,7 @@ def same_splits(source: Source, split: str, record: Record) -> Sequence[str]:
 def build(
     output: str | Path,
     dataset: str,
-    sources: Sequence[Source],
+    listings: Sequence[Listing],
     *,
     images: str | Path = "",
     plan: Plan = same_splits,
@@ -87,15 +88,15 @@ def build(
 
     Args:
         dataset: name of the result in its manifest.
-        images: folder that picture paths become relative to, where they lie below it; empty: the folder that
-            all pictures have in common.
-        missing: what to do about a picture that is not there: stop, leave its expressions out, or keep them.
+        images: folder that image paths become relative to, where they lie below it; empty: the folder that
+            all images have in common.
+        missing: what to do about an image that is not there: stop, leave its sentences out, or keep them.
 
     Returns:
         The manifest.
 
     Raises:
-        UserError: a source cannot be read, no expression is left, or `output` is some other folder.
+        UserError: A source cannot be read, no sentence is left, or `output` is some other folder.
     """
     output = Path(output).expanduser()
     if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
@@ -103,21 +104,21 @@ def build(
     with writing_folder(output) as folder:
         writers: dict[str, _SplitWriter] = {}
         make, absent = RowMaker(), _Absent(missing)
-        for source in sources:
-            for number, (split, record) in enumerate(source.read(), start=1):
+        for listing in listings:
+            for number, (split, item) in enumerate(listing.read(), start=1):
                 if progress and number % SAY_EVERY == 0:
-                    print(f"{source.name}: {number:,} expressions", file=sys.stderr, flush=True)
-                targets = plan(source, split, record)
-                if not targets or absent.leaves_out(record, source):
+                    print(f"{listing.name}: {number:,} sentences", file=sys.stderr, flush=True)
+                targets = plan(listing, split, item)
+                if not targets or absent.leaves_out(item, listing):
                     continue
-                row, code = make(record)
+                row, code = make(item)
                 for target in targets:
                     if target not in writers:
                         writers[target] = _SplitWriter(folder, target)
-                    writers[target].write(record, row, code)
+                    writers[target].write(item, row, code)
         if not writers:
             raise UserError(
-                f"no expression of {dataset} is left to write: {absent.summary() or 'the sources are empty'}"
+                f"no sentence of {dataset} is left to write: {absent.summary() or 'the sources are empty'}"
             )
         base = _base(images, writers)
         splits = {name: writer.close(base) for name, writer in writers.items()}
@@ -128,14 +129,14 @@ def build(
             "images_from_here": os.path.relpath(base, output.resolve()),
             "splits": splits,
             "sha256": _digest(json.dumps([[name, splits[name]["sha256"]] for name in sorted(splits)])),
-            "missing_pictures": absent.count,
+            "missing_images": absent.count,
             "sources": [
                 {
-                    "name": source.name,
-                    "files": [{"path": str(file), "sha256": file_digest(file)} for file in source.files],
-                    "left_out": source.remarks,
+                    "name": listing.name,
+                    "files": [{"path": str(file), "sha256": file_digest(file)} for file in listing.files],
+                    "left_out": listing.left_out,
                 }
-                for source in sources
+                for listing in listings
             ],
         }
         write_json(folder / MANIFEST, manifest)
@@ -152,18 +153,18 @@ def file_digest(path: Path) -> str:
 
 
 class _Absent:
-    """Looks whether pictures are there, each once."""
+    """Looks whether images are there, each once."""
 
     def __init__(self, missing: Missing) -> None:
         self.missing = missing
         self.count = 0
         self._last = ("", True)
 
-    def leaves_out(self, record: Record, source: Source) -> bool:
-        path = record.image["path"]
-        if record.image["bytes"] is not None or path is None:
+    def leaves_out(self, item: Item, listing: Listing) -> bool:
+        path = item.image["path"]
+        if item.image["bytes"] is not None or path is None:
             raise UserError(
-                f"'{record.name}' has its picture inside the data set: save the pictures as files first"
+                f"{item.name!r} has its image inside the data set: save the images as files first"
             )
         if path != self._last[0]:
             self._last = (path, os.path.isfile(path))
@@ -171,15 +172,15 @@ class _Absent:
         if self._last[1] or self.missing == "keep":
             return False
         if self.missing == "drop":
-            source.remark("the picture is missing")
+            listing.leave_out("the image is missing")
             return True
         raise UserError(
-            f"{path}: no such picture ('{record.name}'); name the folder of the pictures with --images, or "
+            f"{path}: no such image ({item.name!r}); name the folder of the images with --images, or "
             "choose --missing drop or keep"
         )
 
     def summary(self) -> str:
-        return f"{self.count} pictures are missing" if self.count else ""
+        return f"{self.count} images are missing" if self.count else ""
 
 
 class _SplitWriter:
@@ -187,7 +188,7 @@ class _SplitWriter:
 
     def __init__(self, folder: Path, split: str) -> None:
         if not split or split.startswith(".") or "/" in split or "\\" in split:
-            raise UserError(f"'{split}' cannot be the name of a split")
+            raise UserError(f"{split!r} cannot be the name of a split")
         self.folder, self.split = folder, split
         self.counts = Counts()
         self._digest = hashlib.sha256()
@@ -197,18 +198,18 @@ class _SplitWriter:
         self._file: TextIO = open(self._lines, "w", encoding="utf-8")  # noqa: SIM115
         self.common = ""
 
-    def write(self, record: Record, row: Row, code: dict[str, Any] | None) -> None:
+    def write(self, item: Item, row: Row, code: dict[str, Any] | None) -> None:
         path = os.path.abspath(row["image"]["path"])
         self._writer.write({**row, "image": path})
         line = {
             "name": row["name"], "image": path, "width": row["width"], "height": row["height"],
             "expression": row["expression"], "box": row["box_xyxy"], "mask": code, "source": row["source"],
-            "image_id": row["image_id"], "photo_id": row["photo_id"], "object_id": record.object_id,
+            "image_id": row["image_id"], "photo_id": row["photo_id"], "object_id": item.object_id,
         }  # fmt: skip
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         stable = {**line, "image": os.path.basename(path)}
         self._digest.update(json.dumps(stable, sort_keys=True).encode() + b"\n")
-        self.counts.add(record, row)
+        self.counts.add(item, row)
         parent = os.path.dirname(path)
         self.common = os.path.commonpath([self.common, parent]) if self.common else parent
 

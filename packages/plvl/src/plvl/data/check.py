@@ -1,4 +1,4 @@
-"""What is wrong with a data folder: `check` reads every picture and mask, `quick_check` what training would stop at."""
+"""What is wrong with a data folder: `check` reads every image and mask, `quick_check` what training would stop at."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import numpy as np
 
 from papers_shared.doctor import Finding, Report, Severity
 from papers_shared.errors import UserError
-from papers_shared.runs import Progress
+from papers_shared.progress import Progress
 from plvl.config import DataConfig
-from plvl.data.masks import box_of_mask
+from plvl.data.layouts import locate, read_manifest
+from plvl.data.masks import box_of_mask, load_mask
+from plvl.data.pixels import Row, load_image, source_of, values_of
 from plvl.data.published import beside_published, counts_of
-from plvl.data.readers import locate, open_split, read_manifest, splits_of
-from plvl.data.rows import Row, load_mask, load_picture, place, values_of
+from plvl.data.readers import open_split, splits_of
 
 LOOKED_AT = 8
 """Rows per split that `quick_check` decodes."""
 OUTSIDE = 1.0
-"""Pixels that a box may leave its picture by without a word: annotations are rounded."""
+"""Pixels that a box may leave its image by without a word: annotations are rounded."""
 AGREE = 0.5
 """IoU of a box with the extent of its mask below which they are reported."""
-NO_PICTURE = "put it there, name the folder of the pictures with --data.images, or build with --missing drop"
+NO_IMAGE = "put it there, name the folder of the images with --data.images, or build with --missing drop"
 
 
 def check(
@@ -38,10 +39,10 @@ def check(
     max_tokens: int = 40,
     progress: bool = True,
 ) -> Report:
-    """Read every picture and mask of the splits (all that exist, if None) and report what is wrong.
+    """Read every image and mask of the splits (all that exist, if None) and report what is wrong.
 
-    Errors: missing or unreadable pictures, pictures or masks of another size than recorded, empty boxes, boxes
-    outside, names that repeat. Warnings: boxes that leave the picture, empty masks, masks that are elsewhere than
+    Errors: missing or unreadable images, images or masks of another size than recorded, empty boxes, boxes
+    outside, names that repeat. Warnings: boxes that leave the image, empty masks, masks that are elsewhere than
     their boxes, empty and truncated sentences, counts that are not the published ones.
 
     Args:
@@ -77,13 +78,13 @@ def check(
 
 
 def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report:
-    """The errors that paths, boxes and a few pictures tell.
+    """The errors that paths, boxes and a few images tell.
 
     Args:
         splits: those about to be used; None: the training and the validation split.
 
     Raises:
-        UserError: a folder or split does not exist, or is not understood.
+        UserError: A folder or split does not exist, or is not understood.
     """
     report = Report()
     for split in dict.fromkeys(splits or (data.train_split, data.val_split)):
@@ -96,34 +97,32 @@ def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report
     return report
 
 
-def examine(row: Row, picture: bool = True) -> list[Finding]:
+def examine(row: Row, image: bool = True) -> list[Finding]:
     """Decode one row.
 
     Args:
-        picture: False: its picture has been looked at with another row.
+        image: False: its image was examined with another row.
     """
-    findings, where = [], place(row["image"], row["name"])
-    if picture:
+    findings, where = [], source_of(row)
+    if image:
         try:
-            load_picture(row)
+            load_image(row)
         except UserError as error:
             remedy = "get the file again, or build the data folder again"
-            findings.append(
-                Finding("error", where, f"unusable picture: {_without(str(error), where)}", remedy)
-            )
-    name = f"'{row['name']}' ({where})"
+            findings.append(Finding("error", where, f"unusable image: {_without(str(error), where)}", remedy))
+    name = f"{row['name']!r} ({where})"
     try:
         mask = load_mask(row)
     except UserError as error:
         findings.append(
-            Finding("error", name, _without(str(error), f"the mask of '{row['name']}'"), "build again")
+            Finding("error", name, _without(str(error), f"the mask of {row['name']!r}"), "build again")
         )
         return findings
     if mask is not None:
         extent = box_of_mask(mask)
         if extent is None:
             findings.append(
-                Finding("warning", name, "the mask is empty", "correct it, or leave the expression out")
+                Finding("warning", name, "the mask is empty", "correct it, or leave the sentence out")
             )
         elif row["box_xyxy"] is not None and _iou(extent, row["box_xyxy"]) < AGREE:
             findings.append(Finding("warning", name, "the mask is elsewhere than the box", "look at both"))
@@ -131,7 +130,7 @@ def examine(row: Row, picture: bool = True) -> list[Finding]:
 
 
 def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
-    """`examine` for every row on all cores, in order; each picture once."""
+    """`examine` for every row on all cores, in order; each image once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seen: set[tuple[str, int, int]] = set()
     jobs = []
@@ -147,7 +146,7 @@ def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator
 
     with (
         ThreadPoolExecutor(cores) as pool,
-        Progress(len(jobs), unit=f"{split} expression", enabled=progress) as bar,
+        Progress(len(jobs), unit=f"{split} sentence", enabled=progress) as bar,
     ):
         for start in range(0, len(jobs), 256):
             for findings in pool.map(run, jobs[start : start + 256]):
@@ -161,41 +160,41 @@ def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
     for name, count in names.items():
         if count > 1:
             yield Finding(
-                "error", f"'{name}' in {split}", "several expressions have this name", "make names unique"
+                "error", f"{name!r} in {split}", "several sentences have this name", "make names unique"
             )
     paths = dict.fromkeys(entry["path"] for (entry,) in values_of(rows, "image") if not entry["bytes"])
     for path in paths:
         if not os.path.isfile(path):
-            yield Finding("error", path, f"picture of split {split} is missing", NO_PICTURE)
+            yield Finding("error", path, f"image of split {split} is missing", NO_IMAGE)
     for name, width, height, box, mask in values_of(rows, "name", "width", "height", "box_xyxy", "mask"):
         if box is None:
             if mask is None:
                 yield Finding(
-                    "warning", f"'{name}' in {split}", "neither box nor mask: nothing is learnt from it"
+                    "warning", f"{name!r} in {split}", "neither box nor mask: nothing is learned from it"
                 )
             continue
         x0, y0, x1, y1 = box
-        where = f"'{name}' in {split}: {[round(value, 1) for value in box]} in {width}x{height}"
+        where = f"{name!r} in {split}: {[round(value, 1) for value in box]} in {width}x{height}"
         if not (x1 > x0 and y1 > y0):
             yield Finding("error", where, "the box is empty", "correct it: x0, y0, x1, y1 in pixels")
         elif x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             yield Finding(
-                "error", where, "the box is outside the picture", "correct it: x0, y0, x1, y1 in pixels"
+                "error", where, "the box is outside the image", "correct it: x0, y0, x1, y1 in pixels"
             )
         elif min(x0, y0) < -OUTSIDE or x1 > width + OUTSIDE or y1 > height + OUTSIDE:
-            yield Finding("warning", where, "the box leaves the picture", "correct it if it was not meant")
+            yield Finding("warning", where, "the box leaves the image", "correct it if it was not meant")
 
 
 def _sentence_findings(
     rows: datasets.Dataset, split: str, pieces: Callable[[str], int], max_tokens: int
 ) -> Iterator[Finding]:
-    for name, expression in values_of(rows, "name", "expression"):
-        where = f"'{name}' in {split}"
-        if not expression.strip():
-            yield Finding("warning", where, "the sentence is empty", "leave the expression out")
-        elif pieces(expression) > max_tokens - 2:
+    for name, sentence in values_of(rows, "name", "expression"):
+        where = f"{name!r} in {split}"
+        if not sentence.strip():
+            yield Finding("warning", where, "the sentence is empty", "leave the sentence out")
+        elif pieces(sentence) > max_tokens - 2:
             message = f"the sentence has more than {max_tokens - 2} word pieces: its end is cut off"
-            yield Finding("warning", where, message, "shorten it, or raise --model.max_tokens")
+            yield Finding("warning", where, message, "shorten it, or raise --model.max-tokens")
 
 
 def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]]) -> Iterator[Finding]:
@@ -207,11 +206,11 @@ def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]])
             yield Finding("error", f"split {split}", message, "build the folder again")
     if counts_of(manifest["dataset"]):
         lines, agree = beside_published(manifest["dataset"], manifest["splits"])
-        sentence = "the published counts" if agree else "not the published counts"
-        sentence += " (images, objects, expressions)"
+        verdict = "the published counts" if agree else "not the published counts"
+        verdict += " (images, objects, expressions)"
         severity: Severity = "note" if agree else "warning"
         yield from (
-            Finding(severity, " ".join(line.split()), sentence) for line in lines[1:] if " of " in line
+            Finding(severity, " ".join(line.split()), verdict) for line in lines[1:] if " of " in line
         )
 
 
@@ -225,7 +224,7 @@ def _piece_counter(vocabulary: str, max_tokens: int) -> Callable[[str], int]:
     from plvl.tokenizer import Tokenizer, read_vocabulary
 
     tokenizer = Tokenizer(read_vocabulary(vocabulary), max_tokens)
-    return lambda sentence: max_tokens if any("is cut" in r for r in tokenizer.remarks(sentence)) else 0
+    return lambda sentence: max_tokens if any("is cut" in r for r in tokenizer.warnings(sentence)) else 0
 
 
 def _iou(one: Sequence[float], two: Sequence[float]) -> float:

@@ -2,74 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from papers_shared.errors import UserError
-from papers_shared.runs import write_json
+from papers_shared.files import write_json
 from plvl.data.audit import audit
-from plvl.data.build import build
+from plvl.data.build import Missing, build
 from plvl.data.check import check
+from plvl.data.hub import hub
+from plvl.data.items import Listing
 from plvl.data.mixtures import held_out, mixture_plan
 from plvl.data.published import BENCHMARKS, beside_published
-from plvl.data.records import Source
 from plvl.data.sources.flickr30k import flickr30k
-from plvl.data.sources.hub import hub
 from plvl.data.sources.json_lines import json_lines
 from plvl.data.sources.label_lists import label_lists
 from plvl.data.sources.refer import SETS, refer
 from plvl.data.sources.visual_genome import visual_genome
-from plvl.options_data import DataBuildOptions, DataCheckOptions, DataToyOptions
 
-_OWN: dict[str, Callable[..., Source]] = {
+if TYPE_CHECKING:
+    from plvl.options import DataBuildOptions, DataCheckOptions, DataToyOptions
+
+_OWN: dict[str, Callable[..., Listing]] = {
     "visual_genome": visual_genome,
     "flickr30k": flickr30k,
     "labels": label_lists,
     "hub": hub,
     "jsonl": json_lines,
 }
-"""Data set -> its reader; the option of the same name says where it is."""
+"""Data set -> its reader; the option of the same name gives its folder."""
 
 
 def run_build(options: DataBuildOptions) -> int:
     """Build, and print the counts beside the published ones."""
-    manifest = build_dataset(options)
+    manifest = build_dataset(**vars(options))
     print("\n".join(summary(manifest)))
     print(f"written: {options.output} (--data.root {options.output})")
     return 0
 
 
-def build_dataset(options: DataBuildOptions) -> dict[str, Any]:
+def build_dataset(
+    dataset: str,
+    output: str,
+    *,
+    images: str = "",
+    missing: Missing = "error",
+    **folders: str,
+) -> dict[str, Any]:
     """What `plvl data build` does; returns the manifest.
 
+    Args:
+        folders: The releases, by the names of their options: refer, visual_genome, flickr30k, labels, hub, jsonl.
+
     Raises:
-        UserError: an option is missing, or a source cannot be read.
+        UserError: A release that the data set needs is not given, or a source cannot be read.
     """
-    sources = sources_of(options)
+    listings = list(_listings(dataset, images, folders))
     more: dict[str, Any] = {}
-    if options.dataset.startswith("mixed_"):
-        without = held_out(sources) if options.dataset.endswith("_clean") else None
+    if dataset.startswith("mixed_"):
+        without = held_out(listings) if dataset.endswith("_clean") else None
         more["plan"] = mixture_plan(without)
-    return build(
-        options.output, options.dataset, sources, images=options.images, missing=options.missing, **more
-    )
+    return build(output, dataset, listings, images=images, missing=missing, **more)
 
 
-def sources_of(options: DataBuildOptions) -> list[Source]:
-    """The sources that a data set is made of."""
-    dataset = options.dataset
-    if dataset in SETS:
-        return [refer(_given(options, "refer"), dataset, options.images)]
+def _listings(dataset: str, images: str, folders: dict[str, str]) -> Iterator[Listing]:
+    """What a data set is made of."""
+
+    def given(name: str) -> str:
+        if not folders.get(name):
+            raise UserError(f"{dataset} needs --{name.replace('_', '-')}: the folder of that release")
+        return folders[name]
+
     if dataset in _OWN:
-        return [_OWN[dataset](_given(options, dataset), options.images)]
-    sources = [refer(_given(options, "refer"), name, options.images) for name in BENCHMARKS]
+        yield _OWN[dataset](given(dataset), images)
+        return
+    for name in [dataset] if dataset in SETS else BENCHMARKS:
+        yield refer(given("refer"), name, images)
     if dataset.startswith("mixed_pretrain"):
-        sources += [
-            _OWN[name](_given(options, name), options.images) for name in ("visual_genome", "flickr30k")
-        ]
-    return sources
+        for name in ("visual_genome", "flickr30k"):
+            yield _OWN[name](given(name), images)
 
 
 def summary(manifest: dict[str, Any]) -> list[str]:
@@ -82,8 +95,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         lines += [
             f"{source['name']}: {count:,} left out, {what}" for what, count in source["left_out"].items()
         ]
-    if manifest["missing_pictures"]:
-        lines.append(f"{manifest['missing_pictures']:,} pictures are missing")
+    if manifest["missing_images"]:
+        lines.append(f"{manifest['missing_images']:,} images are missing")
     return [*lines, f"sha256 {manifest['sha256']}"]
 
 
@@ -109,14 +122,7 @@ def run_toy(options: DataToyOptions) -> int:
     root = Path(options.root)
     sizes = {"train": options.train, "val": options.val, "test": options.test, "side": options.side}
     write_refer(root / "refer", seed=options.seed, **sizes)
-    manifest = build_dataset(DataBuildOptions("toy", str(root / "built"), refer=str(root / "refer")))
+    manifest = build_dataset("toy", str(root / "built"), refer=str(root / "refer"))
     print("\n".join(summary(manifest)))
     print(f"written: {root} (--data.root {root / 'built'})")
     return 0
-
-
-def _given(options: DataBuildOptions, name: str) -> str:
-    value = str(getattr(options, name))
-    if not value:
-        raise UserError(f"{options.dataset} needs --{name.replace('_', '-')}: the folder of that release")
-    return value

@@ -1,14 +1,59 @@
-"""Polygons and run-length codes -> masks, by pycocotools: the decoder of the REFER release and of the authors."""
+"""Polygons and run-length codes -> masks, by pycocotools as in the REFER release; PNG -> masks."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco
 
 from papers_shared.errors import UserError
+
+
+def load_mask(row: dict[str, Any]) -> np.ndarray | None:
+    """The mask of a row: (H, W) bool at the size of the image, or None.
+
+    Raises:
+        UserError: The bytes are not an image, or one of another size than the row's.
+    """
+    if row["mask"] is None:
+        return None
+    mask = decode_png(row["mask"], row["name"])
+    if mask.shape != (row["height"], row["width"]):
+        raise UserError(
+            f"the mask of {row['name']!r} is {mask.shape[1]}x{mask.shape[0]} pixels and its image "
+            f"{row['width']}x{row['height']}"
+        )
+    return mask
+
+
+def encode_png(mask: np.ndarray) -> bytes:
+    """(H, W) bool -> PNG of one bit per pixel, black and white."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(mask, dtype=bool)).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def decode_png(content: bytes, name: str) -> np.ndarray:
+    """A black and white, grey, palette or colour image -> (H, W) bool: True where it is brighter than half of the
+    maximum of its mode; in palette images where the index is not 0.
+
+    Raises:
+        UserError: Not an image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode == "P":
+                return np.array(image) > 0
+            if image.mode.startswith(("I", "F")):
+                values = np.array(image)
+                return values > values.max(initial=0) / 2
+            return np.array(image.convert("L")) > 127
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"the mask of {name!r} is not a readable image ({error})") from error
 
 
 def decode_shape(shape: Any, height: int, width: int, where: str) -> np.ndarray | None:
@@ -21,7 +66,7 @@ def decode_shape(shape: Any, height: int, width: int, where: str) -> np.ndarray 
         where: what messages begin with.
 
     Raises:
-        UserError: none of these, or a run-length code of another size than the picture.
+        UserError: None of these, or a run-length code of another size than the image.
     """
     if not shape:
         return None
@@ -62,7 +107,7 @@ def box_of_mask(mask: np.ndarray) -> tuple[float, float, float, float] | None:
 def _code(part: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     size, counts = [int(side) for side in part["size"]], part["counts"]
     if size != [height, width]:
-        raise ValueError(f"a run-length code of {size[1]}x{size[0]} in a picture of {width}x{height}")
+        raise ValueError(f"a run-length code of {size[1]}x{size[0]} in an image of {width}x{height}")
     if isinstance(counts, Sequence) and not isinstance(counts, str | bytes):
         if sum(counts) != height * width or min(counts) < 0:
             raise ValueError(f"its counts add up to {sum(counts)}, not to {height * width}")

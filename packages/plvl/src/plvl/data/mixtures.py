@@ -3,8 +3,8 @@
 `mixed_coco`: `train` is the train parts of RefCOCO, RefCOCO+ and RefCOCOg (umd), `val` their val parts, and each val
 and test part also stands alone (refcoco_testA, refcocoplus_val, refcocog_test, ...). `mixed_pretrain` adds Visual
 Genome's regions and Flickr30k's train part to `train`. Neither the paper nor the authors' repositories say whether
-val and test pictures were taken out of their mixtures; the pictures of the three sets overlap across the sets, and
-Visual Genome holds many of them. `_clean` leaves every expression out of `train` whose picture occurs in any val or
+val and test images were taken out of their mixtures; the images of the three sets overlap across the sets, and
+Visual Genome holds many of them. `_clean` leaves every sentence out of `train` whose image occurs in any val or
 test part of the three, by COCO's number or by Flickr's number of the photograph.
 """
 
@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from plvl.data.build import Plan
+from plvl.data.items import Item, Listing
 from plvl.data.published import BENCHMARKS
-from plvl.data.records import Record, Source
 
-HELD_OUT = "its picture is in a val or test part"
+HELD_OUT = "its image is in a val or test part"
 
 
 @dataclass
-class Photographs:
-    """A set of pictures, known by COCO's and by Flickr's numbers."""
+class ImageNumbers:
+    """A set of images, known by COCO's and by Flickr's numbers."""
 
     images: set[str] = field(default_factory=set)
     photos: set[str] = field(default_factory=set)
@@ -33,33 +33,33 @@ class Photographs:
         self.photos |= {photo_id} - {""}
 
     def holds(self, image_id: str, photo_id: str) -> bool:
-        """Whether the picture is among them by either number."""
+        """Whether the image is among them by either number."""
         return image_id in self.images or photo_id in self.photos
 
 
-def held_out(sources: Iterable[Source]) -> Photographs:
-    """The pictures of all val and test parts of the benchmarks among the sources."""
-    found = Photographs()
-    for source in sources:
-        if source.name in BENCHMARKS:
-            for split, record in source.read():
+def held_out(listings: Iterable[Listing]) -> ImageNumbers:
+    """The images of all val and test parts of the benchmarks among the listings."""
+    found = ImageNumbers()
+    for listing in listings:
+        if listing.name in BENCHMARKS:
+            for split, item in listing.read():
                 if split != "train":
-                    found.add(record.image_id, record.photo_id)
+                    found.add(item.image_id, item.photo_id)
     return found
 
 
-def mixture_plan(without: Photographs | None = None) -> Plan:
-    """Which splits of a mixture take a record.
+def mixture_plan(without: ImageNumbers | None = None) -> Plan:
+    """Which splits of a mixture take a item.
 
     Args:
-        without: pictures that `train` must not have.
+        without: images that `train` must not have.
     """
 
-    def plan(source: Source, split: str, record: Record) -> Sequence[str]:
-        prefix = BENCHMARKS.get(source.name)
+    def plan(listing: Listing, split: str, item: Item) -> Sequence[str]:
+        prefix = BENCHMARKS.get(listing.name)
         if split == "train":
-            if without is not None and without.holds(record.image_id, record.photo_id):
-                source.remark(HELD_OUT)
+            if without is not None and without.holds(item.image_id, item.photo_id):
+                listing.leave_out(HELD_OUT)
                 return ()
             return ("train",)
         if prefix is None:

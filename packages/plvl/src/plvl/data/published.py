@@ -1,4 +1,4 @@
-"""Published sizes of the data sets, and where each figure is from."""
+"""Published sizes of the data sets, and where each number is from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BENCHMARKS = {"refcoco_unc": "refcoco", "refcocoplus_unc": "refcocoplus", "refco
 """The data sets of the paper's tables -> the prefix of their evaluation splits in a mixture."""
 PAPER = "Section 4.1 of the PLVL paper"
 CARD = "TensorFlow Datasets, card of ref_coco"
-AUTHORS = "split lists in use by public repositories; their sum is the paper's"
+SPLIT_LISTS = "split lists in use by public repositories; their sum is the paper's"
 COUNTS: dict[str, dict[str, dict[str, int]]] = {
     "refcoco_unc": {
         "train": {"images": 16_994, "objects": 42_404, "expressions": 120_624},
@@ -42,7 +42,7 @@ COUNTS: dict[str, dict[str, dict[str, int]]] = {
 """Data set -> split -> counts; what is not known is not there."""
 PROVENANCE = {
     "images, objects": CARD,
-    "expressions": AUTHORS,
+    "expressions": SPLIT_LISTS,
     "totals": f"{PAPER}: RefCOCO 142,210 expressions, RefCOCO+ 141,564, RefCOCOg 95,010",
     "flickr30k": "its split lists, repository BryanPlummer/flickr30k_entities",
     "visual_genome": "card of ranjaykrishna/visual_genome on the Hugging Face Hub",

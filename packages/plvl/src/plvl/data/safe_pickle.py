@@ -1,4 +1,4 @@
-"""Strangers' pickles that hold plain Python data, read without running anything of theirs."""
+"""Pickles from elsewhere that hold plain Python data, read without running anything in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_plain(path: str | Path) -> Any:
     Text that Python 2 stored as bytes is read as UTF-8, else as Latin-1.
 
     Raises:
-        UserError: no such file, no pickle, or one that names a class or function, which is told.
+        UserError: No such file, no pickle, or one that names a class or function; the message says which.
     """
     try:
         content = Path(path).read_bytes()

@@ -1,33 +1,37 @@
-"""Rows -> samples. A sample is a pure function of (seed, epoch, index)."""
+"""Rows -> samples -> batches. A sample is a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from papers_shared.runs import forked_rng, sample_seed
-from plvl.data.rows import load_mask, open_picture
+from papers_shared.seeding import forked_rng, sample_seed
+from plvl.data.masks import load_mask
+from plvl.data.pixels import load_image
+from plvl.tokenizer import Tokenizer
 from plvl.transforms import Sample
+
+Batch = dict[str, Any]
 
 
 class GroundingSamples(Dataset):
-    """`samples[(epoch, index)]` -> one expression with its picture, box and mask in the square of side S.
+    """`samples[(epoch, index)]` -> one sentence with its image, box and mask in the square of side S.
 
-    `image` float32 (3, S, S) normalised; `expression` str; `box` float32 (4,) cx, cy, w, h in [0, 1]; `mask` float32
-    (1, S, S), 0 or 1; `has_box`, `has_mask` 1.0 where there is one (else it is all zero); `name` str; and of the
-    original picture `size` int64 (2,) height, width and `box_xyxy` float32 (4,) in its pixels.
+    `image` float32 (3, S, S) normalised; `sentence` str; `box` float32 (4,) cx, cy, w, h in [0, 1]; `mask` float32
+    (1, S, S), 0 or 1; `has_box`, `has_mask` 1.0 where there is one (else it is all zero); `name` str.
 
     Args:
-        rows: of `plvl.data.open_split`.
+        rows: Of `plvl.data.open_split`.
         transform: `plvl.transforms.train_transform` or `test_transform`; draws from torch's default CPU
             generator only.
-        masks: decode the masks; False gives zeros, for models without that task.
+        masks: Decode the masks; False gives zeros, for models without that task.
 
     A plain index is read as (0, index).
     """
@@ -48,17 +52,42 @@ class GroundingSamples(Dataset):
     def __getitem__(self, position: tuple[int, int] | int) -> dict[str, Any]:
         epoch, index = position if isinstance(position, tuple) else (0, position)
         row = self.rows[index]
-        box = None if row["box_xyxy"] is None else np.asarray(row["box_xyxy"], np.float64)
         mask = load_mask(row) if self.masks else None
         sample = Sample(
-            image=open_picture(row),
-            expression=row["expression"],
-            box=box,
+            image=Image.fromarray(load_image(row)),
+            sentence=row["expression"],
+            box=None if row["box_xyxy"] is None else np.asarray(row["box_xyxy"], np.float64),
             mask=None if mask is None else Image.fromarray(mask.view(np.uint8)),
         )
         with forked_rng(sample_seed(self.seed, epoch, index)):
-            result = self.transform(sample)
-        result["name"] = row["name"]
-        result["size"] = torch.tensor([row["height"], row["width"]])
-        result["box_xyxy"] = torch.tensor(row["box_xyxy"] or [0.0] * 4, dtype=torch.float32)
-        return result
+            return {**self.transform(sample), "name": row["name"]}
+
+
+class Collate:
+    """Samples of `GroundingSamples` -> one batch: images, word pieces, and the boxes and masks that there are."""
+
+    def __init__(self, tokenizer: Tokenizer, *, rec: bool, res: bool) -> None:
+        self.tokenizer, self.rec, self.res = tokenizer, rec, res
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """`image` (B, 3, S, S), `input_ids` and `attention_mask` (B, N), `boxes` (b, 4) cxcywh of the samples
+        `boxed` (b,), `masks` (m, 1, S, S) of the samples `masked` (m,), `name` (B strings).
+        """
+        boxed = [i for i, sample in enumerate(samples) if self.rec and sample["has_box"]]
+        masked = [i for i, sample in enumerate(samples) if self.res and sample["has_mask"]]
+        side = samples[0]["image"].shape[-1]
+        input_ids, attention_mask = self.tokenizer([sample["sentence"] for sample in samples])
+        return {
+            "image": torch.stack([sample["image"] for sample in samples]),
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "boxes": _stack([samples[i]["box"] for i in boxed], (4,)),
+            "masks": _stack([samples[i]["mask"] for i in masked], (1, side, side)),
+            "boxed": torch.tensor(boxed, dtype=torch.long),
+            "masked": torch.tensor(masked, dtype=torch.long),
+            "name": [sample["name"] for sample in samples],
+        }
+
+
+def _stack(tensors: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    return torch.stack(tensors) if tensors else torch.zeros(0, *shape)

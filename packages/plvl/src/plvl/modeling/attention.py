@@ -1,6 +1,4 @@
-"""The two attentions of the network, both through `scaled_dot_product_attention`, or `cpu_attention` where that is
-sooner.
-"""
+"""The two attentions of the network, both through `scaled_dot_product_attention`."""
 
 from __future__ import annotations
 
@@ -8,11 +6,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-
-from papers_shared.cpu import eager_cpu
-from papers_shared.eager import is_eager
-from plvl.modeling.cpu_attention import cpu_attention
-from plvl.modeling.positions import position_bias, relative_rows
 
 
 class SelfAttention(nn.Module):
@@ -23,7 +16,7 @@ class SelfAttention(nn.Module):
         dim: Width of the tokens.
         num_heads: Heads of width `dim / num_heads`.
         table_grid: Side in tokens that the two position tables cover.
-        window_size: Side in tokens of the windows that attention stays inside; 0: the whole picture. Where it
+        window_size: Side in tokens of the windows that attention stays inside; 0: the whole image. Where it
             does not divide the grid, zero tokens fill up the bottom and the right, as in detectron2.
     """
 
@@ -47,12 +40,10 @@ class SelfAttention(nn.Module):
         q, k, v = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         ).unbind(0)
-        rows = relative_rows(self.rel_pos_h, wh).to(q.dtype)
-        columns = relative_rows(self.rel_pos_w, ww).to(q.dtype)
-        if eager_cpu(q):
-            x = cpu_attention(q, k, v, rows=rows, columns=columns)
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(q, rows, columns))
+        bias = position_bias(
+            q, relative_positions(self.rel_pos_h, wh), relative_positions(self.rel_pos_w, ww)
+        )
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = rearrange(
             x,
             "(b nh nw) heads (wh ww) d -> b (nh wh) (nw ww) (heads d)",
@@ -64,7 +55,7 @@ class SelfAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention between two rows of tokens, scaled by 1 / sqrt(head width).
+    """Multi-head attention between two sequences of tokens, scaled by 1 / sqrt(head width).
 
     Args:
         dim: Width of the queries and of the result.
@@ -96,48 +87,43 @@ class Attention(nn.Module):
         Args:
             key_mask: (B, M) bool, True where a key may be seen; None: everywhere.
         """
-        k, v = self.split(self.k(key)), self.split(self.v(value))
-        if self._absorbs(query.shape[1], key.shape[1]):
-            return self._absorbed(query, k, v, key_mask)
-        q = self.split(self.q(query))
+        q, k, v = self.split(self.q(query)), self.split(self.k(key)), self.split(self.v(value))
+        mask = None if key_mask is None else key_mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        if torch.is_grad_enabled() and eager_cpu(q):
-            x = cpu_attention(q, k, v, key_mask=key_mask, dropout=dropout)
-        else:
-            mask = None if key_mask is None else key_mask[:, None, None, :]
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, dim) -> (B, heads, N, dim / heads)."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
-    def _absorbs(self, queries: int, keys: int) -> bool:
-        """Whether `_absorbed` takes fewer multiply-adds, where they alone count."""
-        if self.training or torch.is_grad_enabled() or not is_eager():
-            return False
-        dim = self.proj.in_features
-        return keys * dim + queries * self.num_heads * keys < queries * dim + queries * keys
 
-    def _absorbed(self, query: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        """The same attention, with the projections of queries and result multiplied into few keys and values.
+def position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """What relative positions add to the logits: the unscaled queries against both tables (MViTv2, eq. 4).
 
-        (x Wq) K^T = x (K Wq^T)^T and (P V) Wo = P (V Wo): a sentence has far fewer word pieces than a picture tokens.
+    Args:
+        q: (..., L, d), L = height * width row by row.
+        rel_h: (height, height, d), of `relative_positions`.
+        rel_w: (width, width, d) likewise.
 
-        Args:
-            query: (B, N, dim).
-            k, v: (B, heads, M, dim / heads).
-            key_mask: As in `forward`.
-        """
-        heads, width = k.shape[1], k.shape[3]
-        scale = width**-0.5
-        keys = k @ self.q.weight.unflatten(0, (heads, width))
-        offsets = (k @ self.q.bias.view(heads, width, 1)).squeeze(3) * scale
-        if key_mask is not None:
-            offsets = offsets.masked_fill(~key_mask[:, None], float("-inf"))
-        values = v @ self.proj.weight.T.unflatten(0, (heads, width))
-        logits = torch.baddbmm(
-            offsets.flatten(1)[:, None], query, keys.flatten(1, 2).transpose(1, 2), alpha=scale
-        )
-        weights = logits.unflatten(2, (heads, -1)).softmax(-1).flatten(2)
-        return torch.baddbmm(self.proj.bias.expand(len(query), 1, -1), weights, values.flatten(1, 2))
+    Returns:
+        (..., L, L).
+    """
+    grid = q.unflatten(-2, (len(rel_h), len(rel_w)))
+    by_height = torch.einsum("...ywd,ykd->...ywk", grid, rel_h.to(q.dtype)).contiguous()
+    by_width = torch.einsum("...ywd,wkd->...ywk", grid, rel_w.to(q.dtype)).contiguous()
+    return (by_height[..., :, None] + by_width[..., None, :]).flatten(-2).flatten(-3, -2)
+
+
+def relative_positions(table: Tensor, size: int) -> Tensor:
+    """The entries of a relative position table for every query and key of a side of `size` tokens.
+
+    A table built for another side is resized linearly. Entry `query - key + size - 1` belongs to a pair.
+
+    Returns:
+        (size queries, size keys, d).
+    """
+    if len(table) != 2 * size - 1:
+        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear", align_corners=False)[0].T
+    index = torch.arange(size, device=table.device)
+    return table[index[:, None] - index[None, :] + size - 1]

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from papers_shared.cpu import gelu_linear
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
+from papers_shared.initialisation import trunc_normal_
 from plvl.config import ModelConfig
 from plvl.modeling.attention import Attention, SelfAttention
 
 
 class LanguageGuide(nn.Module):
-    """Cross-attention from picture tokens to the sentence (eq. 4), behind a norm and an adapter of its own.
+    """Cross-attention from image tokens to the sentence (eq. 4), behind a norm and an adapter of its own.
 
     The adapter (a bottleneck with ReLU and a residual) is in the authors' code, not in the paper. The queries
     are the residual stream itself, without a norm.
@@ -62,14 +62,12 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gelu_linear(self.fc1(x), self.fc2)
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
     """A local block (eq. 1) or a global one (eq. 3): self-attention, cross-attention if there is a guide,
     feed-forward.
-
-    `look` needs no sentence; `read` is the rest.
     """
 
     def __init__(
@@ -91,24 +89,24 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = StochasticDepth(drop_path, "row") if drop_path > 0 else nn.Identity()
         for linear in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
+            trunc_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
-        nn.init.trunc_normal_(self.attn.rel_pos_h, std=0.02)
-        nn.init.trunc_normal_(self.attn.rel_pos_w, std=0.02)
+        trunc_normal_(self.attn.rel_pos_h)
+        trunc_normal_(self.attn.rel_pos_w)
 
-    def look(self, x: Tensor) -> Tensor:
-        """Self-attention with its residual, (B, H, W, C) -> (B, H, W, C)."""
+    def forward_before_text(self, x: Tensor) -> Tensor:
+        """What needs no sentence: self-attention with its residual, (B, H, W, C) -> (B, H, W, C)."""
         return x + self.drop_path(self.attn(self.norm1(x)))
 
-    def read(self, x: Tensor, text: Tensor | None, text_mask: Tensor | None) -> Tensor:
-        """Cross-attention and feed-forward with their residuals, (B, H, W, C) -> (B, H, W, C)."""
+    def forward_with_text(self, x: Tensor, text: Tensor | None, text_mask: Tensor | None) -> Tensor:
+        """The rest: cross-attention and feed-forward with their residuals, (B, H, W, C) -> (B, H, W, C)."""
         if self.guide is not None:
             x = x + self.drop_path(self.guide(x, text, text_mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def forward(self, x: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None) -> Tensor:
         """(B, H, W, C) and, for a block with a guide, the sentence (B, N, text_dim) -> (B, H, W, C)."""
-        return self.read(self.look(x), text, text_mask)
+        return self.forward_with_text(self.forward_before_text(x), text, text_mask)
 
 
 class LanguageGuidedViT(nn.Module, PretrainedFolder):
@@ -140,9 +138,10 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
         self.config = config
         self.grad_checkpointing = grad_checkpointing
         self.patch_embed = patch_embed
+        self.pos_grid = pos_grid
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + pos_grid**2, patch_embed.out_channels))
         self.blocks = nn.ModuleList(blocks)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        trunc_normal_(self.pos_embed)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> LanguageGuidedViT:
@@ -154,7 +153,8 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
         for field in ("local_blocks", "language_blocks"):
             outside = [index for index in getattr(config, field) if not 0 <= index < config.depth]
             if outside:
-                raise UserError(f"model.{field} names block {outside[0]}: choose 0 to {config.depth - 1}")
+                option = field.replace("_", "-")
+                raise UserError(f"--model.{option} names block {outside[0]}: choose 0 to {config.depth - 1}")
         patch_embed = nn.Conv2d(
             config.in_chans, config.embed_dim, config.patch_size, stride=config.patch_size
         )
@@ -211,9 +211,8 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
 
     def positions(self, height: int, width: int) -> Tensor:
         """The absolute position table without its class entry, resized bicubically to (1, height, width, C)."""
-        table = self.pos_embed[:, 1:]
-        side = round(table.shape[1] ** 0.5)
-        grid = table.unflatten(1, (side, side))
+        side = self.pos_grid
+        grid = self.pos_embed[:, 1:].unflatten(1, (side, side))
         if height == width == side:
             return grid
         grid = F.interpolate(
@@ -221,20 +220,20 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
         )
         return grid.permute(0, 2, 3, 1)
 
-    def before_language(self, images: Tensor) -> Tensor:
+    def forward_before_text(self, images: Tensor) -> Tensor:
         """All that needs no sentence: up to the self-attention of the first block with a guide.
 
-        Images (B, in_chans, H, W) -> tokens (B, H/P, W/P, C) for `with_language`.
+        Images (B, in_chans, H, W) -> tokens (B, H/P, W/P, C) for `forward_with_text`.
         """
         x = self.embed(images)
         blocks: list[Any] = list(self.blocks)
         first = self.first_language_block
         for block in blocks[:first]:
             x = self._run(block, x)
-        return self._run(blocks[first].look, x) if first < len(blocks) else x
+        return self._run(blocks[first].forward_before_text, x) if first < len(blocks) else x
 
-    def with_language(self, x: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
-        """The rest: tokens of `before_language` and sentences (B, N, text_dim) -> (B, H/P, W/P, C).
+    def forward_with_text(self, x: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
+        """The rest: tokens of `forward_before_text` and sentences (B, N, text_dim) -> (B, H/P, W/P, C).
 
         Args:
             x: (B, H/P, W/P, C).
@@ -244,14 +243,17 @@ class LanguageGuidedViT(nn.Module, PretrainedFolder):
         blocks: list[Any] = list(self.blocks)
         first = self.first_language_block
         if first < len(blocks):
-            x = self._run(blocks[first].read, x, text, text_mask)
+            x = self._run(blocks[first].forward_with_text, x, text, text_mask)
         for block in blocks[first + 1 :]:
             x = self._run(block, x, text, text_mask)
         return x
 
     def forward(self, images: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
         """Images (B, in_chans, H, W), sentences (B, N, text_dim), bool (B, N) -> (B, H/P, W/P, C)."""
-        return self.with_language(self.before_language(images), text, text_mask)
+        x = self.embed(images)
+        for block in self.blocks:
+            x = self._run(block, x, text, text_mask)
+        return x
 
     def _run(self, step: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():

@@ -55,11 +55,11 @@ class DecoderLayer(nn.Module):
             positions: Added to the tokens where they are queries and keys (EEVG only).
             text_positions: Added to the sentence where it is keys (EEVG only).
         """
-        placed = x if positions is None else x + positions
-        x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, mask)))
-        placed = x if positions is None else x + positions
+        positioned = x if positions is None else x + positions
+        x = self.norm1(x + self.dropout(self.self_attn(positioned, positioned, x, mask)))
+        positioned = x if positions is None else x + positions
         keys = text if text_positions is None else text + text_positions
-        x = self.norm2(x + self.dropout(self.cross_attn(placed, keys, text, text_mask)))
+        x = self.norm2(x + self.dropout(self.cross_attn(positioned, keys, text, text_mask)))
         hidden = self.dropout(F.relu(self.fc1(x)))
         return self.norm3(x + self.dropout(self.fc2(hidden)))
 
@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None, text_mask: Tensor | None) -> Decoded:
-        """Picture tokens and sentences to picture tokens that the head reads.
+        """Image tokens and sentences to image tokens that the head reads.
 
         Args:
             x: (B, H, W, vision_dim).

@@ -6,11 +6,11 @@ here:
 
 - EEVG w. PLVL: the language-guided backbone under EEVG's decoder and head.
 - EEVG w. CMTH: the box token stays, since the elimination hangs on it, but the box comes from the dense head;
-  places that were eliminated reach that head as zeros; its two halves and their
+  positions that were eliminated reach that head as zeros; its two halves and their
   shared convolutions are 384 wide, half of EEVG's 768.
 - The loss of the box is L1 + GIoU as in `plvl.losses`; EEVG's own L1 is on centre and size, summed over the four.
 - A layer is scored by its self-attention on the way in, and tokens leave behind it, so that the last layer's
-  leave the mask too. All pictures of a batch lose as many as the one that loses fewest, the lowest scores
+  leave the mask too. All images of a batch lose as many as the one that loses fewest, the lowest scores
   first. The random tenth that stays does so in training only: evaluation is deterministic, though not
   independent of the batch.
 """
@@ -28,11 +28,11 @@ from torch.utils.checkpoint import checkpoint
 from papers_shared.errors import UserError
 from plvl.modeling.attention import Attention
 from plvl.modeling.decoder import Decoded, DecoderLayer
-from plvl.modeling.head import HeadOutput, wide
+from plvl.modeling.head import HeadOutput, at_least_float32
 
 
 class EEVGDecoder(nn.Module):
-    """Layers over a learned box token and the picture tokens, which thin out from layer to layer.
+    """Layers over a learned box token and the image tokens, which thin out from layer to layer.
 
     Args:
         vision_dim: Width of the backbone.
@@ -41,9 +41,9 @@ class EEVGDecoder(nn.Module):
         depth: Number of layers.
         num_heads: Heads of both attentions.
         mlp_dim: Inner width of the feed-forward.
-        grid: Side in tokens of the pictures, which the learned positions fix.
+        grid: Side in tokens of the images, which the learned positions fix.
         max_tokens: Longest sentence in word pieces, likewise.
-        threshold: Tokens with a lower score (0 to 1 within a picture) leave; 0: none.
+        threshold: Tokens with a lower score (0 to 1 within an image) leave; 0: none.
         keep: Share of the leaving tokens that stay in training, drawn at random.
         dropout: On attention weights, after each part and inside the feed-forward.
         grad_checkpointing: Recompute layers in the backward pass.
@@ -79,7 +79,7 @@ class EEVGDecoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None, text_mask: Tensor | None) -> Decoded:
-        """Picture tokens (B, H, W, vision_dim) and sentences (B, N, text_dim) -> tokens and box token.
+        """Image tokens (B, H, W, vision_dim) and sentences (B, N, text_dim) -> tokens and box token.
 
         Args:
             mask: (B, H, W) bool, True where a token may be seen by self-attention; None: everywhere.
@@ -89,14 +89,14 @@ class EEVGDecoder(nn.Module):
             Tokens (B, H, W, dim), zero where eliminated, and the box token (B, dim).
 
         Raises:
-            UserError: Pictures of another grid or sentences longer than the learned positions.
+            UserError: Images of another grid or sentences longer than the learned positions.
         """
         B, H, W = x.shape[:3]
         if (self.grid, self.grid) != (H, W) or text.shape[1] > len(self.text_positions):
             raise UserError(
                 f"EEVG's learned positions are for {self.grid} x {self.grid} tokens and "
                 f"{len(self.text_positions)} word pieces, not {H} x {W} and {text.shape[1]}: set "
-                "model.image_size and model.max_tokens"
+                "--model.image-size and --model.max-tokens"
             )
         text = self.text_proj(text)
         text_positions = self.text_positions[: text.shape[1]]
@@ -124,13 +124,13 @@ class EEVGDecoder(nn.Module):
         return Decoded(tokens.unflatten(1, (H, W)), x[:, 0])
 
     @torch.no_grad()
-    def scores(self, attn: Attention, placed: Tensor, visible: Tensor, present: Tensor) -> Tensor:
-        """How much the box token looks at each present place, from 0 to 1 within a picture: (B, L).
+    def scores(self, attn: Attention, positioned: Tensor, visible: Tensor, present: Tensor) -> Tensor:
+        """How much the box token looks at each remaining position, from 0 to 1 within an image: (B, L).
 
-        Logits averaged over heads, softmax, 3x3 mean on the grid (missing places count 0), minimum to 0,
+        Logits averaged over heads, softmax, 3x3 mean on the grid (missing positions count 0), minimum to 0,
         maximum to 1.
         """
-        q, k = attn.split(attn.q(placed[:, :1])), attn.split(attn.k(placed[:, 1:]))
+        q, k = attn.split(attn.q(positioned[:, :1])), attn.split(attn.k(positioned[:, 1:]))
         logits = (q @ k.transpose(2, 3)).mean(dim=1)[:, 0] * q.shape[-1] ** -0.5
         weights = logits.float().masked_fill(~visible, -torch.inf).softmax(dim=1)
         grid = weights.new_zeros(len(weights), self.grid**2).scatter(1, present, weights)
@@ -171,11 +171,11 @@ class EEVGHead(nn.Module):
 
     def forward(self, tokens: Tensor, box_token: Tensor) -> HeadOutput:
         """Tokens (B, H/P, W/P, dim) and box token (B, dim) -> boxes (B, 4) cxcywh in [0, 1], logits (B, 1, H, W)."""
-        boxes = None if self.box is None else wide(self.box(box_token)).sigmoid()
+        boxes = None if self.box is None else at_least_float32(self.box(box_token)).sigmoid()
         if self.mask is None or self.mask_out is None:
             return HeadOutput(boxes, None, None, None, None)
         pixels = F.pixel_shuffle(self.mask(tokens).permute(0, 3, 1, 2), self.patch_size)
-        return HeadOutput(boxes, None, None, None, wide(self.mask_out(pixels)))
+        return HeadOutput(boxes, None, None, None, at_least_float32(self.mask_out(pixels)))
 
 
 class MLP(nn.Module):

@@ -22,13 +22,13 @@ class HeadOutput(NamedTuple):
     """Maps of the head; None where a branch was not built."""
 
     boxes: Tensor | None
-    """(B, 4) centre x, centre y, width, height as fractions of the picture, read at the highest centre."""
+    """(B, 4) centre x, centre y, width, height as fractions of the image, read at the highest centre."""
     score_logits: Tensor | None
     """(B, 1, H/P, W/P) logits of being the centre's cell."""
     offset: Tensor | None
     """(B, 2, H/P, W/P) x and y of the centre in cells, from the upper left corner of the cell; unbounded."""
     size: Tensor | None
-    """(B, 2, H/P, W/P) width and height as fractions of the picture."""
+    """(B, 2, H/P, W/P) width and height as fractions of the image."""
     mask_logits: Tensor | None
     """(B, 1, H, W)."""
 
@@ -59,10 +59,10 @@ class CollaborativeHead(nn.Module):
         named = [task for group in groups for task in group]
         if sorted(named) != sorted(("mask", *BOX_TASKS)):
             raise UserError(
-                f"model.head_groups must name mask, center, offset and size once each, not {groups}"
+                f"--model.head-groups must name mask, center, offset and size once each, not {groups}"
             )
         if in_chans % len(groups):
-            raise UserError(f"model.decoder_dim {in_chans} does not divide into {len(groups)} groups")
+            raise UserError(f"--model.decoder-dim {in_chans} does not divide into {len(groups)} groups")
         chans = in_chans // len(groups)
         self.groups = [tuple(task for task in group if task in tasks) for group in groups]
         self.stems = nn.ModuleList(
@@ -80,7 +80,6 @@ class CollaborativeHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, tokens: Tensor, box_token: Tensor | None = None) -> HeadOutput:
         """Tokens (B, H/P, W/P, in_chans) -> maps and boxes in float32 or wider; a box token is not looked at."""
@@ -89,7 +88,7 @@ class CollaborativeHead(nn.Module):
         for group, stem, part in zip(self.groups, self.stems, parts, strict=True):
             if group:
                 shared = stem(part)
-                maps.update({task: wide(self.branches[task](shared)) for task in group})
+                maps.update({task: at_least_float32(self.branches[task](shared)) for task in group})
         score, offset = maps.get("center"), maps.get("offset")
         if score is None or offset is None:
             return HeadOutput(None, None, None, None, maps["mask"])
@@ -122,7 +121,7 @@ class BoxBranch(nn.Module):
 
 
 class MaskBranch(nn.Module):
-    """1x1 convolution to one channel per pixel of a patch, the pixels in their places, 5x5 convolution.
+    """1x1 convolution to one channel per pixel of a patch, the pixels in their positions, 5x5 convolution.
 
     (B, dim, h, w) -> logits (B, 1, h * patch_size, w * patch_size). The paper draws 3x3 where the authors
     have 1x1.
@@ -147,20 +146,20 @@ def decode_boxes(score: Tensor, offset: Tensor, size: Tensor) -> Tensor:
     Args:
         score: (B, 1, H, W) logits or probabilities.
         offset: (B, 2, H, W) x and y in cells from the corner of the cell.
-        size: (B, 2, H, W) width and height as fractions of the picture.
+        size: (B, 2, H, W) width and height as fractions of the image.
 
     Returns:
-        (B, 4) centre x, centre y, width, height as fractions of the picture.
+        (B, 4) centre x, centre y, width, height as fractions of the image.
     """
     H, W = score.shape[-2:]
     cell = score.flatten(1).argmax(dim=1)
-    place = cell[:, None, None].expand(-1, 2, 1)
+    position = cell[:, None, None].expand(-1, 2, 1)
     column_row = torch.stack([cell % W, cell // W], dim=1)
     cells = torch.tensor([W, H], dtype=offset.dtype, device=offset.device)
-    centre = (column_row + offset.flatten(2).gather(2, place)[..., 0]) / cells
-    return torch.cat([centre, size.flatten(2).gather(2, place)[..., 0]], dim=1)
+    centre = (column_row + offset.flatten(2).gather(2, position)[..., 0]) / cells
+    return torch.cat([centre, size.flatten(2).gather(2, position)[..., 0]], dim=1)
 
 
-def wide(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Half precision, from autocast, as float32: it would round boxes to several pixels, and sums to nothing."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

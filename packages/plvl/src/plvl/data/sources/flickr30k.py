@@ -11,8 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from papers_shared.errors import UserError
-from plvl.data.pictures import Pictures
-from plvl.data.records import Record, Records, Source
+from plvl.data.image_paths import ImageFinder
+from plvl.data.items import Item, Items, Listing
 
 NAME = "flickr30k"
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+)\s+([^\]]*)\]")
@@ -20,11 +20,11 @@ PHRASE = re.compile(r"\[/EN#(\d+)/(\S+)\s+([^\]]*)\]")
 SPLITS = ("train", "val", "test")
 
 
-def flickr30k(root: str | Path, images: str | Path = "") -> Source:
+def flickr30k(root: str | Path, images: str | Path = "") -> Listing:
     """All phrases that have a box. Phrases of what is not visible, of scenes and without a box are counted.
 
     Raises:
-        UserError: a file is missing.
+        UserError: A file is missing.
     """
     root = Path(root).expanduser()
     for folder in ("Sentences", "Annotations"):
@@ -33,13 +33,13 @@ def flickr30k(root: str | Path, images: str | Path = "") -> Source:
     lists = [root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()]
     if not lists:
         raise UserError(f"{root} has none of train.txt, val.txt, test.txt: they belong to Flickr30k Entities")
-    pictures = Pictures("flickr30k", [images, root])
-    source = Source(NAME, lambda: _read(source, root, pictures), lists)
-    return source
+    finder = ImageFinder("flickr30k", [images, root])
+    listing = Listing(NAME, lambda: _read(listing, root, finder), lists)
+    return listing
 
 
-def _read(source: Source, root: Path, pictures: Pictures) -> Records:
-    for file in source.files:
+def _read(listing: Listing, root: Path, finder: ImageFinder) -> Items:
+    for file in listing.files:
         for number in file.read_text(encoding="utf-8").split():
             boxes, size = read_annotation(root / "Annotations" / f"{number}.xml")
             sentences = root / "Sentences" / f"{number}.txt"
@@ -50,15 +50,15 @@ def _read(source: Source, root: Path, pictures: Pictures) -> Records:
             for line_number, line in enumerate(lines):
                 for phrase_number, (chain, _, words) in enumerate(PHRASE.findall(line)):
                     if chain not in boxes:
-                        source.remark("the phrase has no box")
+                        listing.leave_out("the phrase has no box")
                         continue
                     corners = boxes[chain]
                     yield (
                         file.stem,
-                        Record(
+                        Item(
                             name=f"{NAME}/{number}/{line_number}/{phrase_number}",
-                            image=pictures.entry(f"{number}.jpg"),
-                            expression=" ".join(words.split()),
+                            image=finder.entry(f"{number}.jpg"),
+                            sentence=" ".join(words.split()),
                             source=NAME,
                             width=size[0],
                             height=size[1],
@@ -76,10 +76,10 @@ def _read(source: Source, root: Path, pictures: Pictures) -> Records:
 
 
 def read_annotation(path: Path) -> tuple[dict[str, list[tuple[float, ...]]], tuple[int, int]]:
-    """Chain -> its boxes (corners, 0-based), and the (width, height) of the picture.
+    """Chain -> its boxes (corners, 0-based), and the (width, height) of the image.
 
     Raises:
-        UserError: the file is missing or not as the data set has it.
+        UserError: The file is missing or not as the data set has it.
     """
     try:
         root = ET.parse(path).getroot()

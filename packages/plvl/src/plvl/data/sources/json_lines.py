@@ -1,8 +1,8 @@
-"""One's own data, and what `plvl data build` writes beside the Arrow files: one JSON object per expression.
+"""Your own data, and what `plvl data build` writes beside the Arrow files: one JSON object per sentence.
 
-Keys: `image` (path), `expression`, and `box` ([x0, y0, x1, y1] in pixels from the upper left corner of the picture
+Keys: `image` (path), `expression`, and `box` ([x0, y0, x1, y1] in pixels from the upper left corner of the image
 as viewers show it) or `mask` or both. `mask` is a polygon [x, y, x, y, ...], a list of them, COCO's run-length code
-{"size": [height, width], "counts": text or list}, or the path of a black and white picture. Optional: `name`,
+{"size": [height, width], "counts": text or list}, or the path of a black and white image. Optional: `name`,
 `source`, `image_id`, `photo_id`, `object_id`, `width`, `height`.
 """
 
@@ -13,31 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from papers_shared.errors import UserError
-from plvl.data.records import Record, Records, Source
-from plvl.data.rows import file_entry
+from plvl.data.items import Item, Items, Listing
+from plvl.data.pixels import file_entry
 
 KEYS = {
     "image", "expression", "box", "mask", "name", "source", "image_id", "photo_id", "object_id", "width", "height",
 }  # fmt: skip
 
 
-def json_lines(path: str | Path, images: str | Path = "") -> Source:
+def json_lines(path: str | Path, images: str | Path = "") -> Listing:
     """The JSON lines of a file (its name is the split), or of all *.jsonl files of a folder.
 
     Args:
-        images: what relative picture and mask paths start from; empty: the folder of the file.
+        images: what relative image and mask paths start from; empty: the folder of the file.
 
     Raises:
-        UserError: no such file, or none in the folder.
+        UserError: No such file, or none in the folder.
     """
     path = Path(path).expanduser()
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise UserError(f"{path} is no .jsonl file and no folder of them")
-    return Source(path.stem, lambda: _read(files, images), files)
+    return Listing(path.stem, lambda: _read(files, images), files)
 
 
-def _read(files: list[Path], images: str | Path) -> Records:
+def _read(files: list[Path], images: str | Path) -> Items:
     for file in files:
         base = Path(images).expanduser() if images else file.parent
         with open(file, encoding="utf-8") as lines:
@@ -45,11 +45,11 @@ def _read(files: list[Path], images: str | Path) -> Records:
                 if line.strip():
                     yield (
                         file.stem,
-                        _record(line, f"{file}, line {number}", f"{file.stem}/{number:06d}", base),
+                        _item(line, f"{file}, line {number}", f"{file.stem}/{number:06d}", base),
                     )
 
 
-def _record(line: str, where: str, name: str, base: Path) -> Record:
+def _item(line: str, where: str, name: str, base: Path) -> Item:
     try:
         entry: Any = json.loads(line)
     except ValueError as error:
@@ -74,10 +74,10 @@ def _record(line: str, where: str, name: str, base: Path) -> Record:
         raise UserError(
             f"{where}: `box` {box} is empty: it must be [x0, y0, x1, y1] with x0 < x1 and y0 < y1"
         )
-    return Record(
+    return Item(
         name=str(entry.get("name", name)),
         image=file_entry(base / entry["image"]),
-        expression=entry["expression"],
+        sentence=entry["expression"],
         source=str(entry.get("source", "own")),
         width=int(entry.get("width", 0)),
         height=int(entry.get("height", 0)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
-from plvl.data.pictures import Kind, Pictures, coco_id, photo_of
-from plvl.data.records import Record, Records, Source
+from papers_shared.text import read_json
+from plvl.data.image_paths import ImageFinder, Kind, coco_id, photo_of
+from plvl.data.items import Item, Items, Listing
 from plvl.data.safe_pickle import load_plain
 
 SETS = {
@@ -24,31 +24,31 @@ SETS = {
 """Our name -> (folder of the release, who split it)."""
 
 
-def refer(root: str | Path, name: str, images: str | Path = "") -> Source:
+def refer(root: str | Path, name: str, images: str | Path = "") -> Listing:
     """One data set of the release at `root` (the folder above, or the data set's own).
 
     Args:
         name: a key of `SETS`.
-        images: folder that the pictures lie in or below; else they are looked for below `root`.
+        images: folder that the images lie in or below; else they are looked for below `root`.
 
     Raises:
-        UserError: a file is missing.
+        UserError: A file is missing.
     """
     folder_name, by = SETS[name]
     root = Path(root).expanduser()
     folders = [root / folder_name, root / "data" / folder_name, root]
-    folder = next((place for place in folders if (place / f"refs({by}).p").is_file()), None)
+    folder = next((path for path in folders if (path / f"refs({by}).p").is_file()), None)
     if folder is None:
         raise UserError(f"{root} has no {folder_name}/refs({by}).p: name the folder of the REFER release")
     files = [folder / f"refs({by}).p", folder / "instances.json"]
     if not files[1].is_file():
         raise UserError(f"{files[1]} is missing: it belongs to the REFER release beside refs({by}).p")
     kind: Kind = "saiapr" if folder_name == "refclef" else "coco"
-    pictures = Pictures(kind, [images, root, folder.parent])
-    return Source(name, lambda: _read(name, files, pictures), files)
+    finder = ImageFinder(kind, [images, root, folder.parent])
+    return Listing(name, lambda: _read(name, files, finder), files)
 
 
-def _read(name: str, files: list[Path], pictures: Pictures) -> Records:
+def _read(name: str, files: list[Path], finder: ImageFinder) -> Items:
     refs, instances = load_plain(files[0]), read_json(files[1])
     try:
         images = {image["id"]: image for image in instances["images"]}
@@ -62,7 +62,7 @@ def _read(name: str, files: list[Path], pictures: Pictures) -> Records:
     for ref in refs:
         try:
             image, annotation = images[ref["image_id"]], annotations[ref["ann_id"]]
-            yield from _sentences(name, ref, image, annotation, pictures)
+            yield from _sentences(name, ref, image, annotation, finder)
         except (KeyError, TypeError, ValueError) as error:
             number = ref.get("ref_id") if isinstance(ref, dict) else ref
             raise UserError(
@@ -71,18 +71,18 @@ def _read(name: str, files: list[Path], pictures: Pictures) -> Records:
 
 
 def _sentences(
-    name: str, ref: dict[str, Any], image: dict[str, Any], annotation: dict[str, Any], pictures: Pictures
-) -> Records:
+    name: str, ref: dict[str, Any], image: dict[str, Any], annotation: dict[str, Any], finder: ImageFinder
+) -> Items:
     left, top, width, height = annotation["bbox"]
-    entry = pictures.entry(image["file_name"])
+    entry = finder.entry(image["file_name"])
     image_id = coco_id(image["file_name"]) or f"{name.split('_')[0]}-{image['id']}"
     for sentence in ref["sentences"]:
         yield (
             str(ref["split"]),
-            Record(
+            Item(
                 name=f"{name}/{sentence['sent_id']}",
                 image=entry,
-                expression=str(sentence["sent"]),
+                sentence=str(sentence["sent"]),
                 source=name,
                 width=int(image["width"]),
                 height=int(image["height"]),

@@ -1,4 +1,4 @@
-"""Visual Genome: `image_data.json` and `region_descriptions.json`, read picture by picture. Boxes only, all `train`."""
+"""Visual Genome: `image_data.json` and `region_descriptions.json`, read image by image. Boxes only, all `train`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from papers_shared.dataclass_json import read_json
 from papers_shared.errors import UserError
-from plvl.data.pictures import Pictures, photo_of
-from plvl.data.records import Record, Records, Source
+from papers_shared.text import read_json
+from plvl.data.image_paths import ImageFinder, photo_of
+from plvl.data.items import Item, Items, Listing
 
 NAME = "visual_genome"
 _CHUNK = 1 << 20
 
 
-def visual_genome(root: str | Path, images: str | Path = "") -> Source:
-    """All region descriptions. Boxes are clipped to the picture; those that end empty are left out and counted.
+def visual_genome(root: str | Path, images: str | Path = "") -> Listing:
+    """All region descriptions. Boxes are clipped to the image; those that end empty are left out and counted.
 
     Raises:
-        UserError: a file is missing.
+        UserError: A file is missing.
     """
     root = Path(root).expanduser()
     files = [root / "region_descriptions.json", root / "image_data.json"]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file} is missing: name the folder with Visual Genome's JSON files")
-    pictures = Pictures("visual-genome", [images, root])
-    source = Source(NAME, lambda: _read(source, pictures), files)
-    return source
+    finder = ImageFinder("visual-genome", [images, root])
+    listing = Listing(NAME, lambda: _read(listing, finder), files)
+    return listing
 
 
-def coco_pictures(root: str | Path) -> dict[str, tuple[str, str]]:
-    """Visual Genome's number of a picture -> (COCO's number, Flickr's number of the photograph), empty where unknown.
+def coco_images(root: str | Path) -> dict[str, tuple[str, str]]:
+    """Visual Genome's number of an image -> (COCO's number, Flickr's number of the photograph), empty where unknown.
 
     Args:
         root: the folder with `image_data.json`, or that file.
@@ -43,28 +43,28 @@ def coco_pictures(root: str | Path) -> dict[str, tuple[str, str]]:
     return {number: (_text(image.get("coco_id")), _photo(image)) for number, image in _images(path).items()}
 
 
-def _read(source: Source, pictures: Pictures) -> Records:
-    regions_file, images_file = source.files
+def _read(listing: Listing, finder: ImageFinder) -> Items:
+    regions_file, images_file = listing.files
     images = _images(images_file)
     for entry in iterate_array(regions_file):
         try:
             number = str(entry["id"] if "id" in entry else entry["image_id"])
             image = images[number]
             for region in entry["regions"]:
-                record = _record(number, image, region, pictures)
-                if record is None:
-                    source.remark("the box is empty or outside the picture")
-                elif not record.expression:
-                    source.remark("the phrase is empty")
+                item = _item(number, image, region, finder)
+                if item is None:
+                    listing.leave_out("the box is empty or outside the image")
+                elif not item.sentence:
+                    listing.leave_out("the phrase is empty")
                 else:
-                    yield "train", record
+                    yield "train", item
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{regions_file}: not as in Visual Genome ({type(error).__name__} {error})"
             ) from error
 
 
-def _record(number: str, image: dict[str, Any], region: dict[str, Any], pictures: Pictures) -> Record | None:
+def _item(number: str, image: dict[str, Any], region: dict[str, Any], finder: ImageFinder) -> Item | None:
     width, height = int(image["width"]), int(image["height"])
     left, top = max(0.0, float(region["x"])), max(0.0, float(region["y"]))
     right = min(float(width), float(region["x"]) + float(region["width"]))
@@ -73,10 +73,10 @@ def _record(number: str, image: dict[str, Any], region: dict[str, Any], pictures
         return None
     coco = _text(image.get("coco_id"))
     region_id = region["region_id"] if "region_id" in region else region["id"]
-    return Record(
+    return Item(
         name=f"{NAME}/{region_id}",
-        image=pictures.entry(f"{number}.jpg"),
-        expression=" ".join(str(region["phrase"]).split()),
+        image=finder.entry(f"{number}.jpg"),
+        sentence=" ".join(str(region["phrase"]).split()),
         source=NAME,
         width=width,
         height=height,
@@ -90,7 +90,7 @@ def iterate_array(path: Path) -> Iterator[Any]:
     """The items of a file that is one large JSON array, without holding all of them.
 
     Raises:
-        UserError: it is not such a file.
+        UserError: It is not such a file.
     """
     decoder, text, begun = json.JSONDecoder(), "", False
     with open(path, encoding="utf-8") as file:

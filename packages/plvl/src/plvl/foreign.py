@@ -1,0 +1,153 @@
+"""Reads official checkpoints without running anything in them: torch, safetensors, detectron2 and BERT archives."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import tarfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from papers_shared.errors import UserError
+from papers_shared.foreign import NUMPY_CALLS, NUMPY_TYPES, load_torch, refused, state_dict_of
+
+ARRAYS_ONLY: dict[str, Any] = {
+    **{
+        f"numpy.{core}.multiarray.{name}": call
+        for core in ("core", "_core")
+        for name, call in NUMPY_CALLS.items()
+    },
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": lambda text, encoding="latin1": text.encode("latin1"),
+}
+"""All that a detectron2 pickle may name."""
+
+UNREADABLE = (
+    SafetensorError,
+    tarfile.TarError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What readers raise over a file that is damaged or of another kind."""
+
+BERT_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+BERT_CONFIGS = ("config.json", "bert_config.json")
+BERT_VOCABULARY = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def load_official(path: Path | str) -> dict[str, Tensor]:
+    """The state dict in a torch or safetensors file, a detectron2 `.pkl`, a BERT folder or `.tar.gz` archive.
+
+    Raises:
+        UserError: No such file, not a checkpoint, or a pickle that holds objects other than tensors, arrays,
+            numbers and training arguments; nothing of it is executed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _weights_file(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        elif path.suffix == ".pkl":
+            with path.open("rb") as file:
+                content = _load_arrays(file, path)
+        elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
+            content = load_torch(io.BytesIO(_only_member(path, BERT_WEIGHTS[1])), path)
+        else:
+            content = load_torch(path, path)
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a checkpoint that can be read ({error})") from error
+    return state_dict_of(content, path)
+
+
+def read_bert_extras(source: Path | str) -> tuple[int | None, dict[str, bytes]]:
+    """What a BERT folder or archive tells beside the weights: the number of heads, and the tokenizer's files."""
+    source = Path(source)
+    wanted = (*BERT_CONFIGS, *BERT_VOCABULARY)
+    if source.is_dir():
+        files = {name: (source / name).read_bytes() for name in wanted if (source / name).is_file()}
+    elif source.name.endswith((".tar.gz", ".tgz", ".tar")):
+        files = _members(source, wanted)
+    else:
+        files = {}
+    heads = None
+    for name in BERT_CONFIGS:
+        if name in files:
+            heads = json.loads(files.pop(name)).get("num_attention_heads")
+    return heads, files
+
+
+def _weights_file(folder: Path) -> Path:
+    for name in BERT_WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} has neither {' nor '.join(BERT_WEIGHTS)}: name a checkpoint or a BERT folder")
+
+
+def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The named files of an archive, wherever they lie in it; nothing is unpacked to the disk."""
+    found = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = Path(member.name).name
+            if member.isfile() and name in names and (file := tar.extractfile(member)) is not None:
+                found[name] = file.read()
+    return found
+
+
+def _only_member(archive: Path, name: str) -> bytes:
+    found = _members(archive, (name,))
+    if name not in found:
+        raise UserError(f"{archive}: the archive holds no {name}")
+    return found[name]
+
+
+def _load_arrays(file: BinaryIO, path: Path) -> Any:
+    """A pickle of numpy arrays, as detectron2 writes it, with its arrays as tensors."""
+    try:
+        content = _ArrayUnpickler(file, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise UserError(f"{path}: not a checkpoint that can be read ({error})") from error
+        raise refused(path, found[1]) from error
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict):
+        return None
+    wrong = [name for name, value in state.items() if not _is_numbers(value)]
+    if wrong:
+        raise UserError(
+            f"{path}: refused, these entries are no arrays of numbers: {', '.join(map(str, wrong))}"
+        )
+    return {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.name in NUMPY_TYPES
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in ARRAYS_ONLY:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
+        return ARRAYS_ONLY[f"{module}.{name}"]

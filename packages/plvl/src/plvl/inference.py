@@ -1,0 +1,236 @@
+"""One image and sentences -> `Grounding`s: the one road that `predict`, `evaluate`, `figures` and the demo take.
+
+As in the authors' test pipeline the image is stretched to the network's square; box and mask are brought back to the
+image's own pixels. Sentences about one image share its decoding, its transform and all of the backbone before the
+first cross-attention; a sentence goes through the language model once, however many images it is looked for in.
+
+Flips, scales and tiles are no options here: in a mirrored image "left" means another object, in a tile the object that
+a sentence compares with may be missing, and boxes of two objects have no useful mean.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from papers_shared.boxes import cxcywh_to_xyxy
+from papers_shared.devices import autocast, device_of
+from papers_shared.drawing import heat_map, shrink, side_by_side
+from papers_shared.images import MAX_PIXELS, load_image
+from papers_shared.threads import evaluation_mode
+from papers_shared.types import Precision
+from plvl.config import ModelConfig
+from plvl.drawing import caption, draw_target
+from plvl.modeling.head import HeadOutput
+from plvl.tokenizer import tokenizer_of
+from plvl.transforms import prepare_image
+
+BATCH_SIZE = 16
+"""Sentences about one image per forward pass."""
+SENTENCES_KEPT = 4096
+"""Language features of the last so many distinct sentences stay in memory (0.12 MB each at the paper's size)."""
+
+Protocol = Literal["paper", "original"]
+PROTOCOLS: dict[Protocol, str] = {
+    "paper": "image and mask stretched to {side}x{side} and compared there, as in the official code",
+    "original": "image stretched to {side}x{side}; mask probabilities brought back to the image's size (bilinear, "
+    "aligned corners), mask where they are 0.5 or more; box in the image's own pixels, clamped to it",
+}
+
+
+Network = Any
+"""A `plvl.PLVL`; its file imports this one, so the class is not named here."""
+
+
+@dataclass(eq=False)
+class Grounding:
+    """What one sentence means in one image."""
+
+    image: Image.Image
+    """RGB, upright."""
+    sentence: str
+    box_xyxy: tuple[float, float, float, float] | None
+    """Corners x0, y0, x1, y1 in pixels of the image, clamped to it; None: the network has no box branch."""
+    mask: np.ndarray | None
+    """(H, W) bool at the image's size; None: the network has no mask branch."""
+    score: float | None
+    """Probability of the centre at its highest cell; None: the network has no centre map."""
+    score_map: np.ndarray | None
+    """(rows, columns) float32, probability of being the centre, over the cells of the stretched image."""
+    warnings: tuple[str, ...] = ()
+    """What of the sentence the model did not read: cut off, unknown to its vocabulary, or empty."""
+
+    def draw(self, *, score_map: bool = False, max_side: int = 0) -> Image.Image:
+        """The image under its mask and box, with the sentence below; `score_map`: the map of centres beside it.
+
+        `max_side` > 0 shrinks the image first.
+        """
+        image, mask = shrink(self.image, max_side), self.mask
+        scale = (image.width / self.image.width, image.height / self.image.height) * 2
+        box = None if self.box_xyxy is None else [x * by for x, by in zip(self.box_xyxy, scale, strict=True)]
+        if mask is not None and image.size != self.image.size:
+            mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+        drawn = draw_target(image, box, mask)
+        if score_map and self.score_map is not None:
+            drawn = side_by_side([("", drawn), ("", heat_map(self.score_map, image.size))])
+        return caption(drawn, self.sentence)
+
+
+class Answer(NamedTuple):
+    """The network's answer to one sentence, in its own square; None for a branch that was not built."""
+
+    box: Tensor | None
+    """(4,) float64 corners as fractions of the image; they may leave it."""
+    mask: Tensor | None
+    """(S, S) float32 probabilities."""
+    score_map: Tensor | None
+    """(rows, columns) float32 probabilities of being the centre."""
+
+    def at_size(
+        self, height: int, width: int
+    ) -> tuple[tuple[float, float, float, float] | None, np.ndarray | None]:
+        """Box in pixels of an image of that size, clamped to it, and its mask (height, width) bool.
+
+        The image was stretched into the square with aligned corners, so the mask's way back is the same.
+        """
+        box = mask = None
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box.clamp(0, 1).tolist()
+            box = (x0 * width, y0 * height, x1 * width, y1 * height)
+        if self.mask is not None:
+            probabilities = F.interpolate(
+                self.mask[None, None], (height, width), mode="bilinear", align_corners=True
+            )
+            mask = (probabilities[0, 0] >= 0.5).cpu().numpy()
+        return box, mask
+
+
+class TextFeatures:
+    """The language model's answer per distinct sentence, on the model's device; threads may share it."""
+
+    def __init__(self, model: Network, precision: Precision = "no") -> None:
+        self.model, self.precision = model, precision
+        self.tokenizer = tokenizer_of(model)
+        self._known: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Features (S, N, text_dim) and mask (S, N) of sentences; call it in `no_grad`."""
+        with self._lock:
+            found = {sentence: self._known[sentence] for sentence in sentences if sentence in self._known}
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in found]
+        if new:
+            input_ids, mask = (x.to(device_of(self.model)) for x in self.tokenizer(new))
+            with autocast(self.model, self.precision):
+                features = self.model.encode_text(input_ids, mask)
+            found.update(zip(new, zip(features, mask, strict=True), strict=True))
+            with self._lock:
+                self._known.update((sentence, found[sentence]) for sentence in new)
+                while len(self._known) > SENTENCES_KEPT:
+                    self._known.popitem(last=False)
+        features, masks = zip(*(found[sentence] for sentence in sentences), strict=True)
+        return torch.stack(features), torch.stack(masks)
+
+
+def predict(
+    model: Network,
+    image: Image.Image | np.ndarray | str | Path,
+    sentences: Sequence[str],
+    *,
+    precision: Precision = "no",
+    max_pixels: int = MAX_PIXELS,
+    batch_size: int = BATCH_SIZE,
+    text: TextFeatures | None = None,
+) -> list[Grounding]:
+    """What each sentence means in one image (a path, a Pillow image or (H, W, 3) uint8 RGB).
+
+    An empty sentence is answered too: by what the model finds without one. For it, for a sentence that is cut at
+    `config.max_tokens` and for words that the vocabulary lacks there is a warning (`Grounding.warnings`).
+
+    Args:
+        batch_size: Most sentences per forward pass.
+        text: Keeps language features from call to call, for sentences that come again.
+
+    Raises:
+        UserError: Unreadable image, more than `max_pixels` pixels, or a model without a vocabulary.
+    """
+    upright = load_image(
+        Image.fromarray(image) if isinstance(image, np.ndarray) else image, max_pixels=max_pixels
+    )
+    text = text or TextFeatures(model, precision)
+    inputs = prepare_image(upright, model.config)
+    groundings = []
+    for sentence, found in zip(
+        sentences,
+        answer(model, inputs, sentences, text=text, precision=precision, batch_size=batch_size),
+        strict=True,
+    ):
+        box, mask = found.at_size(upright.height, upright.width)
+        score_map = None if found.score_map is None else found.score_map.cpu().numpy()
+        score = None if score_map is None else float(score_map.max())
+        unread = tuple(text.tokenizer.warnings(sentence))
+        for warning in unread:
+            shown = f"{sentence[:40]}..." if len(sentence) > 40 else sentence
+            warnings.warn(f"{shown!r}: {warning}", stacklevel=2)
+        groundings.append(Grounding(upright, sentence, box, mask, score, score_map, unread))
+    return groundings
+
+
+def answer(
+    model: Network,
+    inputs: Tensor,
+    sentences: Sequence[str],
+    *,
+    text: TextFeatures,
+    precision: Precision = "no",
+    batch_size: int = BATCH_SIZE,
+) -> list[Answer]:
+    """The network's answers to sentences about one image, in evaluation mode and without gradients.
+
+    Args:
+        inputs: (1, 3, S, S) of `plvl.transforms.prepare_image`.
+    """
+    weight = next(model.parameters())
+    answers: list[Answer] = []
+    with torch.no_grad(), evaluation_mode(model):
+        with autocast(model, precision):
+            seen = model.encode_image(inputs.to(weight.device, weight.dtype))
+        for first in range(0, len(sentences), batch_size):
+            features, mask = text(sentences[first : first + batch_size])
+            with autocast(model, precision):
+                output = model.ground(seen.repeat_for(mask.new_zeros(len(mask))), features, mask)
+            answers += _answers(output, len(features))
+    return answers
+
+
+def _answers(output: HeadOutput, count: int) -> list[Answer]:
+    boxes = None if output.boxes is None else cxcywh_to_xyxy(output.boxes.float()).double()
+    masks = None if output.mask_logits is None else output.mask_logits[:, 0].float().sigmoid()
+    maps = None if output.score_logits is None else output.score_logits[:, 0].float().sigmoid()
+    return [
+        Answer(*(None if values is None else values[i] for values in (boxes, masks, maps)))
+        for i in range(count)
+    ]
+
+
+def describe_protocol(
+    config: ModelConfig, protocol: Protocol = "original", precision: Precision = "no"
+) -> str:
+    """The sentence that predictions and evaluations are recorded with.
+
+    Args:
+        protocol: Where boxes and masks lie: `original`, the image's own pixels, or `paper`, the network's square.
+    """
+    computed = "" if precision == "no" else f"; computed in {precision}"
+    return PROTOCOLS[protocol].format(side=config.image_size) + computed

@@ -1,0 +1,36 @@
+"""Text in the encodings that editors and shells write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from papers_shared.errors import UserError
+from papers_shared.text import read_json, read_text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_marks_and_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    (tmp_path / "list.txt").write_bytes(f"café{end}stone{end}".encode(encoding))
+    assert read_text(tmp_path / "list.txt") == "café\nstone\n"
+
+
+def test_other_encodings_are_named_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("stone\ncafé\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"list.txt, line 2, is not text in UTF-8"):
+        read_text(tmp_path / "list.txt")
+    with pytest.raises(UserError, match="no such file"):
+        read_text(tmp_path / "missing.txt")
+    with pytest.raises(UserError, match="no regular file"):
+        read_text(tmp_path)
+
+
+def test_json_that_is_none_or_too_deep(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-16")
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    for content, sentence in (("{", "is not JSON"), ("[" * 200_000, "nested too deeply")):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(UserError, match=sentence):
+            read_json(tmp_path / "a.json")
