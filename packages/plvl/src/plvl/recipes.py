@@ -159,7 +159,7 @@ def official(recipe: Recipe) -> Recipe:
 
 
 def toy() -> Recipe:
-    """A small PLVL on the embedded scenes of shapes: one to two minutes on two CPU cores. No table.
+    """A small PLVL on the embedded scenes of shapes: one to two minutes on a laptop core. No table.
 
     plvl demo, or: plvl train toy --data.root TOY_FOLDER/built
     """
