@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from plvl.modeling.linear import TokenLinear
+
 
 class SelfAttention(nn.Module):
     """Self-attention of a ViTDet block with decomposed relative positions (Li et al., "Exploring Plain Vision
@@ -24,8 +26,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = TokenLinear(dim, 3 * dim)
+        self.proj = TokenLinear(dim, dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_grid - 1, dim // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_grid - 1, dim // num_heads))
 
@@ -71,10 +73,10 @@ class Attention(nn.Module):
         context_dim = dim if context_dim is None else context_dim
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(context_dim, dim)
-        self.v = nn.Linear(context_dim, dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q = TokenLinear(dim, dim)
+        self.k = TokenLinear(context_dim, dim)
+        self.v = TokenLinear(context_dim, dim)
+        self.proj = TokenLinear(dim, dim)
         for linear in (self.q, self.k, self.v):
             # one Xavier matrix of three stacked parts, as torch.nn.MultiheadAttention has it
             nn.init.xavier_uniform_(linear.weight, gain=2**-0.5)

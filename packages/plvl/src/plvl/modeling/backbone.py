@@ -16,6 +16,7 @@ from papers_shared.hub import PretrainedFolder
 from papers_shared.initialisation import trunc_normal_
 from plvl.config import ModelConfig
 from plvl.modeling.attention import Attention, SelfAttention
+from plvl.modeling.linear import TokenLinear
 
 
 class LanguageGuide(nn.Module):
@@ -58,8 +59,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = TokenLinear(dim, hidden)
+        self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from plvl.modeling.attention import Attention
+from plvl.modeling.linear import TokenLinear
 
 
 class Decoded(NamedTuple):
@@ -28,8 +29,8 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = Attention(dim, num_heads, dropout=dropout)
         self.cross_attn = Attention(dim, num_heads, dropout=dropout)
-        self.fc1 = nn.Linear(dim, mlp_dim)
-        self.fc2 = nn.Linear(mlp_dim, dim)
+        self.fc1 = TokenLinear(dim, mlp_dim)
+        self.fc2 = TokenLinear(mlp_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
@@ -92,7 +93,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.grad_checkpointing = grad_checkpointing
-        self.vision_proj = nn.Linear(vision_dim, dim)
+        self.vision_proj = TokenLinear(vision_dim, dim)
         self.text_proj = nn.Linear(text_dim, dim)
         self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, mlp_dim, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
