@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from plvl.modeling.attention import Attention, SelfAttention
 from plvl.modeling.backbone import LanguageGuidedViT, Mlp
+from plvl.modeling.linear import TokenLinear
 from plvl.modeling.plvl import PLVL
 
 
@@ -98,6 +99,8 @@ def plain(model: PLVL) -> PLVL:
             module.__class__ = PlainAttention
         elif type(module) is Mlp:
             module.__class__ = PlainMlp
+        elif type(module) is TokenLinear:
+            module.__class__ = nn.Linear
     return model.to(memory_format=torch.contiguous_format)
 
 

@@ -32,8 +32,8 @@ NOTES = (
     "sentence at a time, as the authors' program answers.",
     "The loss is the sum of L1 of the boxes and binary cross-entropy of masks and centres. CLIPSeg has transformers' "
     "default sizes with the released patches of 16, and its positions are interpolated.",
-    "The plain form has the authors' attention (products, an added bias, a softmax, each a tensor of its own), "
-    "transformers' eager attention in the language model, and contiguous convolutions.",
+    "The plain form has torch's linear layers, the authors' attention (products, an added bias, a softmax, each a "
+    "tensor of its own), transformers' eager attention in the language model, and contiguous convolutions.",
 )
 SMALL = ModelConfig(
     embed_dim=32,
