@@ -15,6 +15,7 @@ from torch import Tensor
 
 from papers_shared.errors import UserError
 from papers_shared.training.checks import check_options
+from papers_shared.training.run_folder import run_path
 from papers_shared.training.sharding import check_shard
 from papers_shared.training.trackers import check_trackers
 from papers_shared.types import Precision
@@ -95,7 +96,7 @@ def start_processes(recipe: Any) -> Accelerator:
         recipe.optim.precision,
         timeout=recipe.run.timeout,
         log_with=list(recipe.run.trackers) or None,
-        project_dir=recipe.run.output or f"runs/{recipe.name}",
+        project_dir=run_path(recipe),
     )
     if recipe.optim.shard:
         check_shard(recipe.optim, accelerator.num_processes)

@@ -28,7 +28,7 @@ from papers_shared.training.divergence import stop_on_divergence
 from papers_shared.training.optimizer import make_adamw, training_mode
 from papers_shared.training.plan import plan_step
 from papers_shared.training.resume import open_run, same_samples
-from papers_shared.training.run_folder import RunFolder
+from papers_shared.training.run_folder import RunFolder, run_path
 from papers_shared.training.sampler import SampleOrder, StepBatchSampler
 from papers_shared.training.schedule import durations, epoch_of, learning_rate
 from papers_shared.training.sharding import gather_whole, shard
@@ -317,11 +317,6 @@ class TrainingRun:
         text = (json.dumps(origin, indent=2) + "\n").encode()
         self._evaluated.extra_files = {**self._evaluated.extra_files, TRAINING: text}
         self._evaluated.save_pretrained(self.folder.path / name)
-
-
-def run_path(recipe: Any) -> Path:
-    """The run folder of a recipe: `--run.output`, or runs/RECIPE."""
-    return Path(recipe.run.output or f"runs/{recipe.name}")
 
 
 def check_teaches(total: Tensor, needed: Mapping[str, str], root: str) -> None:

@@ -31,6 +31,11 @@ MARKER = "COMPLETE"
 STATE = "state.json"
 
 
+def run_path(recipe: Any) -> Path:
+    """The run folder of a recipe: `--run.output`, or runs/RECIPE."""
+    return Path(recipe.run.output or f"runs/{recipe.name}")
+
+
 class RunFolder:
     """One training run on disk: `log.jsonl`, `checkpoints/step-00000400/` and the caller's own JSON."""
 
