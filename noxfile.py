@@ -102,7 +102,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and memory beside the plain form and the peers, or `-- tables`; `-- fanet` for one package."""
+    """Speed and memory beside the plain form and the peers, `-- gpu` or `-- tables`; `-- fanet` for one package."""
     install(session, *group("bench"), "./packages/fanet", "./packages/plvl", "./packages/cabl-cgsr[sam]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 

@@ -50,7 +50,7 @@ def build(job: Job, variant: str) -> nn.Module:
     config = ModelConfig(class_names=ZEROWASTE_CLASSES)
     if variant in PEERS:
         config = replace(config, backbone=variant)
-        return Segmenter.from_config(config) if segmentor else create_backbone(config)
+        return Segmenter.from_config(config) if segmentor else create_backbone(config)[0]
     plain = (
         PlainSegmenter(len(config.class_names), config.drop_path_rate)
         if segmentor
@@ -59,7 +59,7 @@ def build(job: Job, variant: str) -> nn.Module:
     draw_norms(plain)
     if variant == PLAIN:
         return plain
-    network: nn.Module = Segmenter.from_config(config) if segmentor else create_backbone(config)
+    network: nn.Module = Segmenter.from_config(config) if segmentor else create_backbone(config)[0]
     network.load_state_dict(convert_state_dict(plain.state_dict()))
     return network
 

@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.jobs import AGAINST, COMPILED, OURS, Job, module_of
 
+os.environ["PAPERS_UNTRAINED"] = "1"  # all weights are random
+
 WARM_UP = {"inference": 2, "training": 3}
 """Calls before any that is timed; the optimizer's state appears at the end of the first step."""
 

@@ -27,7 +27,7 @@ FOLDERS = {
     "plvl": "packages/plvl",
     "cabl_cgsr": "packages/cabl-cgsr",
 }
-DISTRIBUTION_OF = {"PIL": "pillow", "cv2": "opencv-python-headless"}
+DISTRIBUTION_OF = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 PACKAGES = [name for name in FOLDERS if name != "papers_shared"]
 
 

@@ -79,7 +79,7 @@ def _package(
     data = output / "data" / package
     if not data.exists():
         print(f"{package}: embedded data", flush=True)
-        with writing_folder(data) as partial:
+        with writing_folder(data, ()) as partial:
             small.write_data(partial)
     trainings: dict[str, Training] = {}
     for name in dict.fromkeys(wanted):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from papers_shared.cache import FileCache, TensorCache
 
@@ -50,6 +51,24 @@ def test_damaged_entries_and_unwritable_folders_cost_only_time(tmp_path: Path) -
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="computed again"):
         TensorCache(tmp_path / "file").store("ab1", {"x": torch.ones(3)})
+
+
+def test_an_entry_with_other_content_counts_as_missing(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path)
+    cache.store("ab1", {"x": torch.ones(3), "none": torch.zeros(0), "flags": torch.tensor([True, False])})
+    assert {name: value.tolist() for name, value in cache.tensors("ab1").items()} == {
+        "x": [1, 1, 1],
+        "none": [],
+        "flags": [True, False],
+    }
+    kept = cache.path("ab1").read_bytes()
+    save_file({"x": torch.ones(3)}, cache.path("ab1"))  # another program's
+    assert cache.tensors("ab1") is None
+    cache.path("ab1").write_bytes(kept[:-1] + b"\x7f")
+    assert cache.tensors("ab1") is None
+    cache.path("cd2").parent.mkdir(parents=True)
+    cache.path("cd2").write_bytes(kept)  # the file of another key
+    assert cache.tensors("cd2") is None
 
 
 def test_a_limit_of_zero_keeps_nothing(tmp_path: Path) -> None:

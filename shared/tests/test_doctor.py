@@ -54,3 +54,12 @@ def test_json_holds_everything() -> None:
         "message": "2 frames",
         "remedy": "",
     }
+
+
+def test_names_with_line_breaks_take_one_line() -> None:
+    report, printed = Report(), io.StringIO()
+    report.add("error", "new\nline\x1b[2J.png", "broken\n")
+    report.print(printed)
+    assert (
+        printed.getvalue() == "error: broken\\n\n    new\\nline\\x1b[2J.png\n1 errors, 0 warnings, 0 notes\n"
+    )

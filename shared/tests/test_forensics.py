@@ -115,6 +115,63 @@ def test_trufor_is_the_larger_f1_away_from_the_border() -> None:
     assert metrics.compute().pixel["trufor"] == pytest.approx(np.mean(expected), abs=1e-12)
 
 
+def test_trufor_leaves_out_what_its_program_cannot_score() -> None:
+    """Where one class remains in mask and map there is nothing to compare: the program gives NaN, and skips it."""
+    metrics, shape = ForensicsMetrics(), (60, 60)
+    thin, large = np.zeros(shape, bool), np.zeros(shape, bool)
+    thin[20:28, 20:28] = True
+    large[10:50, 10:50] = True
+    metrics.update("perfect", label=1, score=0.9, pixel_map=large, mask=large)
+    metrics.update("thin", label=1, score=0.9, pixel_map=thin, mask=thin)
+    metrics.update("all", label=1, score=0.9, pixel_map=np.ones(shape, bool), mask=np.ones(shape, bool))
+    assert metrics.compute().pixel["trufor"] == 1.0
+    metrics.update(
+        "missed", label=1, score=0.9, pixel_map=~thin, mask=thin
+    )  # marks away from the border: counted
+    assert metrics.rows["missed"].trufor_f1 == 0.0
+    assert metrics.rows["thin"].trufor_f1 is None
+    alone = ForensicsMetrics()
+    alone.update("thin", label=1, score=0.9, pixel_map=thin, mask=thin)
+    assert alone.compute().pixel["trufor"] is None
+
+
+FINE = {"label": 1, "score": 0.5, "pixel_map": np.eye(4), "mask": np.eye(4, dtype=bool)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"score": float("nan")}, "image score nan"),
+        ({"score": float("inf")}, "image score inf"),
+        ({"score": 7.0}, r"image score 7.0 is not in \[0, 1\]"),
+        ({"score": -0.1}, "image score -0.1"),
+        ({"label": 2}, "label is 2"),
+        ({"label": -1}, "label is -1"),
+        ({"pixel_map": np.full((4, 4), np.nan)}, "map holds values"),
+        ({"pixel_map": np.full((4, 4), 1.5)}, "map holds values"),
+        ({"pixel_map": np.zeros((4, 4, 1))}, "not \\(H, W\\)"),
+        ({"pixel_map": np.zeros((4, 5))}, "differ in shape"),
+        ({"mask": np.full((4, 4), 0.5)}, "mask holds float64"),
+        ({"mask": np.full((4, 4), 300)}, "mask holds int64"),
+    ],
+)
+def test_values_out_of_range_are_refused_and_not_counted(changed: dict, message: str) -> None:
+    metrics = ForensicsMetrics()
+    with pytest.raises(UserError, match=f"'x': .*{message}"):
+        metrics.update("x", **{**FINE, **changed})
+    assert not metrics.rows
+    metrics.update("x", **FINE)
+
+
+def test_an_area_needs_finite_scores_and_two_labels() -> None:
+    with pytest.raises(UserError, match="1 of 3 scores are not finite"):
+        roc_auc(np.array([0.1, np.nan, 0.3]), np.array([0, 1, 1]))
+    with pytest.raises(UserError, match="0 and 1"):
+        roc_auc(np.array([0.1, 0.2]), np.array([0, 2]))
+    with pytest.raises(UserError, match="cannot be made"):
+        resamples(3, -1)
+
+
 def test_bootstrap_interval_of_a_mean_has_the_width_of_theory() -> None:
     values = np.random.default_rng(1).normal(size=400)
     low, high = interval(values[resamples(400, 2000, seed=3)].mean(axis=1))

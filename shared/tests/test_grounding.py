@@ -69,3 +69,19 @@ def test_empty_masks_and_boxes_are_defined() -> None:
     metrics.update("a", mask=empty, true_mask=empty, box=[0.5, 0.5, 0.5, 0.5], true_box=[0.5, 0.5, 0.5, 0.5])
     scores = metrics.compute()
     assert (scores.miou, scores.oiou, scores.acc_at_05) == (1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"box": [0.1, float("nan"), 0.5, 0.5], "true_box": [0, 0, 1, 1]},
+        {"box": [0, 0, 1, 1], "true_box": [0, 0, float("inf"), 1]},
+        {"box": [0, 0, 1], "true_box": [0, 0, 1, 1]},
+        {"mask": np.full((2, 2), np.nan), "true_mask": np.ones((2, 2), bool)},
+    ],
+)
+def test_values_that_are_not_finite_are_refused_and_not_counted(values: dict) -> None:
+    metrics = GroundingMetrics()
+    with pytest.raises(UserError, match=r"'x': .*finite"):
+        metrics.update("x", **values)
+    assert not metrics.rows

@@ -81,7 +81,7 @@ def test_saving_again_replaces_a_model_and_nothing_else(folder: Path) -> None:
     Tiny(TinyConfig(7)).save_pretrained(folder)
     assert Tiny.from_pretrained(folder).config.width == 7
     (folder / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"holds other files \(notes\.txt\)"):
+    with pytest.raises(UserError, match=r"holds other files \('notes\.txt'\)"):
         Tiny(TinyConfig(7)).save_pretrained(folder)
 
 
@@ -167,7 +167,7 @@ def test_wrong_tensors_are_listed(folder: Path) -> None:
 def test_repositories_are_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def snapshot(repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot(repo_id: str, *, revision: str | None, allow_patterns: list[str], **_: Any) -> str:
         asked.append((repo_id, revision))
         return str(folder)
 
@@ -212,3 +212,24 @@ def test_push(monkeypatch: pytest.MonkeyPatch) -> None:
     names, options = calls["upload"]
     assert names == ["README.md", "config.json", "model.safetensors"]
     assert options == {"repo_id": "owner/tiny", "revision": None, "commit_message": "m"}
+
+
+def test_another_librarys_model_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    with pytest.raises(UserError, match="a model of another library"):
+        Tiny(TinyConfig()).save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"weights without a config\.json"):
+        Tiny(TinyConfig()).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j, 1])
+def test_weights_that_are_no_numbers_are_refused(folder: Path, value: complex) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name] = torch.full(tensors[name].shape, value)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UserError, match=name):
+        Tiny.from_pretrained(folder)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from papers_shared.errors import UserError
-from papers_shared.images import load_image
+from papers_shared.images import load_image, open_image, verify_image
 
 RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
 
@@ -155,3 +157,90 @@ def test_a_pipe_is_refused_unread(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "photo.png")
     with pytest.raises(UserError, match="is no regular file"):
         load_image(tmp_path / "photo.png")
+
+
+def test_an_opened_image_shows_its_size_and_is_read_inside_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(
+        saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3), np.uint8))).getvalue()
+    )
+    with open_image(path) as image:
+        assert image.size == (80, 90)
+        assert image.convert("L").getextrema()[1] > 100
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(UserError, match=r"photo\.png is damaged or cut off"), open_image(path) as image:
+        image.load()
+    with pytest.raises(UserError, match="more than the limit"), open_image(path, max_pixels=99):
+        pass
+    with pytest.raises(UserError, match="own words"), open_image(path):
+        raise UserError("own words")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_verifying_finds_what_loading_finds(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    noise = np.random.default_rng(0).integers(0, 255, (90, 80, 3), np.uint8)
+    content = saved(Image.fromarray(noise), format).getvalue()
+    path.write_bytes(content)
+    verify_image(path)
+    for spoilt in (content[: len(content) // 2], content[:3], b""):
+        path.write_bytes(spoilt)
+        with pytest.raises(UserError):
+            verify_image(path)
+    with pytest.raises(UserError, match="no such file"):
+        verify_image(tmp_path / "gone")
+    with pytest.raises(UserError, match="is a folder"):
+        verify_image(tmp_path)
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(UserError, match="floating values outside"):
+        verify_image(tmp_path / "nan.tif")
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        PIXELS,
+        (PIXELS / 255).astype(np.float32),
+        PIXELS.astype(np.int64),
+        PIXELS.astype(np.uint16) * 257,
+        PIXELS.transpose(2, 0, 1),
+        torch.from_numpy(PIXELS),
+        torch.from_numpy(PIXELS).permute(2, 0, 1) / 255,
+        np.asfortranarray(PIXELS),
+        PIXELS[:, ::-1][:, ::-1],
+    ],
+    ids=lambda values: f"{values.dtype}-{tuple(values.shape)}",
+)
+def test_arrays_of_all_kinds_are_one_image(values: Any) -> None:
+    assert np.array_equal(np.asarray(load_image(values)), PIXELS)
+
+
+def test_grey_arrays() -> None:
+    grey = PIXELS[..., 0]
+    for values in (grey, grey[..., None], grey[None], torch.from_numpy(grey)):
+        assert np.array_equal(np.asarray(load_image(values))[..., 1], grey)
+    assert np.asarray(load_image(grey > 100)).max() == 255
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        [[1, 2], [3, 4]],
+        PIXELS[:0],
+        PIXELS[None],
+        PIXELS[..., :2],
+        PIXELS.astype(np.float32),
+        PIXELS.astype(np.int16) - 200,
+        np.full((4, 4), np.nan),
+        np.full((4, 4), 1j),
+        np.array(["a"]),
+    ],
+    ids=lambda values: type(values).__name__ + str(getattr(values, "shape", "")),
+)
+def test_what_is_no_image_is_one_sentence(values: Any) -> None:
+    with pytest.raises(UserError, match=r"^the image"):
+        load_image(values)

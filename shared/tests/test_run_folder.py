@@ -173,21 +173,44 @@ def test_foreign_lines_of_the_log_are_kept_aside(tmp_path: Path) -> None:
     assert (tmp_path / "log-damaged.txt").read_text() == 'nonsense\n{"step": "2"}\n'
 
 
+OURS = ("a", "b")
+
+
 def test_writing_folder_replaces_only_on_success(tmp_path: Path) -> None:
     final = tmp_path / "out"
-    with writing_folder(final) as partial:
+    with writing_folder(final, OURS) as partial:
         (partial / "a").write_text("first")
-    with pytest.raises(RuntimeError), writing_folder(final) as partial:
+    with pytest.raises(RuntimeError), writing_folder(final, OURS) as partial:
         raise RuntimeError
     assert (final / "a").read_text() == "first"
-    with writing_folder(final) as partial:
+    with writing_folder(final, OURS) as partial:
         (partial / "b").write_text("second")
     assert [path.name for path in final.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_folder_with_files_of_others_is_not_replaced(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    with writing_folder(final, OURS) as partial:
+        (partial / "a").write_text("ours")
+    for name in (".DS_Store", "._a", "runs/model.txt"):
+        (final / name).parent.mkdir(exist_ok=True)
+        (final / name).write_text("mine")
+    with (
+        pytest.raises(UserError, match=r"holds other files \('runs/model\.txt'\)"),
+        writing_folder(final, OURS),
+    ):
+        raise AssertionError("asked before the work")
+    (final / "runs/model.txt").unlink()
+    late = pytest.raises(UserError, match="notes")
+    with late, writing_folder(final, OURS) as partial:
+        (final / "notes").write_text("mine")
+    assert (final / "a").read_text() == "ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
-    with writing_folder(tmp_path / "best") as partial:
+    with writing_folder(tmp_path / "best", OURS) as partial:
         (partial / "a").write_text("kept")
     (tmp_path / "best").rename(tmp_path / ".best.former")
     RunFolder(tmp_path)
@@ -209,5 +232,5 @@ def test_writing_folder_refuses_files_and_the_current_folder(
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     for name, message in (("file", "is a file"), (".", "current folder")):
-        with pytest.raises(UserError, match=message), writing_folder(name):
+        with pytest.raises(UserError, match=message), writing_folder(name, OURS):
             pass

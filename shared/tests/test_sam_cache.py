@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from papers_shared.cache import TensorCache
 from papers_shared.sam import SegmentAnything
+from papers_shared.types import Precision
 
 
 class Counting(SegmentAnything):
@@ -18,7 +20,7 @@ class Counting(SegmentAnything):
 
     encoded = 0
 
-    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.encoded += len(pixels)
         return super()._embed(pixels)
 
@@ -29,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sam.checkpoint(tmp_path_factory.mktemp("meta"))
 
 
-def make(checkpoint: Path, cache: Path | None = None, precision: str = "no") -> Counting:
+def make(checkpoint: Path, cache: Path | None = None, precision: Precision = "fp32") -> Counting:
     return Counting(
         checkpoint,
         decoder_heads=tiny_sam.HEADS,
@@ -78,12 +80,14 @@ def test_other_weights_precision_or_pixels_are_another_entry(checkpoint: Path, t
     assert len(keys) == 5
 
 
-def test_bf16_encoder_is_close(checkpoint: Path) -> None:
-    answers = []
-    for precision in ("no", "bf16"):
+def test_the_encoder_computes_in_every_precision(checkpoint: Path) -> None:
+    answers = {}
+    for precision in get_args(Precision):
         segmenter = make(checkpoint, precision=precision)
         segmenter.set_image(tiny_sam.image())
-        assert segmenter._embedding.dtype == torch.float32
-        answers.append(segmenter._embedding)
-    assert not torch.equal(*answers)
-    assert (answers[0] - answers[1]).abs().max() < 0.05 * answers[0].abs().max()
+        (answers[precision],) = segmenter._embedding
+        assert answers[precision].dtype == torch.float32
+    assert torch.equal(answers["fp32"], answers["tf32"]), "a CPU rounds no factors"
+    largest = answers["fp32"].abs().max()
+    for half in ("bf16", "fp16"):
+        assert 0 < (answers[half] - answers["fp32"]).abs().max() < 0.05 * largest

@@ -50,7 +50,7 @@ def test_preprocessed_square() -> None:
 
 
 def test_embedding(segmenter) -> None:
-    ours = segmenter._embedding[None].numpy()
+    ours = segmenter._embedding[0][None].numpy()
     assert np.abs(sliced("sam.features", ours) - TENSORS["sam.features"].numpy()).max() < BOUND
 
 
@@ -155,8 +155,8 @@ def test_wrong_sources_are_named(checkpoint: Path, tmp_path: Path) -> None:
     for source in ("grabcat", "./missing.pth", "gone/sam.pth"):
         with pytest.raises(UserError, match="no segmenter"):
             make_refiner(source)
-    with pytest.raises(UserError, match="precision no or bf16"):
-        SegmentAnything(checkpoint, decoder_heads=HEADS, precision="fp16")
+    with pytest.raises(UserError, match="computes in fp32, tf32, bf16, fp16, not in 'no'"):
+        SegmentAnything(checkpoint, decoder_heads=HEADS, precision="no")
 
 
 @pytest.mark.parametrize(

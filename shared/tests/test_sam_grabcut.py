@@ -106,4 +106,18 @@ def test_malformed_prompts_and_pictures_are_named(scene: np.ndarray) -> None:
         segmenter.predict(points=[(1, 1)], labels=[2])
     with pytest.raises(UserError, match="uint8 RGB"):
         segmenter.set_image(scene[..., 0])
+    for box in ((np.nan, 0, 5, 5), (0, 0, np.inf, 5), ("a", 0, 1, 2)):
+        with pytest.raises(UserError, match="a box must be"):
+            segmenter.predict(box=box)
+    for points, labels in (([(1, np.nan)], [1]), ([(1, 1, 1)], [1])):
+        with pytest.raises(UserError, match="points"):
+            segmenter.predict(points=points, labels=labels)
+    for label in (0.5, np.nan):
+        with pytest.raises(UserError, match="label"):
+            segmenter.predict(points=[(1, 1)], labels=[label])
+    height, width = scene.shape[:2]
+    for box in ((width, 0, width + 9, 9), (0, height, 9, height + 3), (-9, -9, -1, -1)):
+        with pytest.raises(UserError, match="lies outside the image"):
+            segmenter.predict(box=box)
+    assert segmenter.predict(box=(-9, -9, 20, 20)).masks.any(), "a part of the box is inside"
     assert check_prompt(None, [(3, 4)], [1]).points.shape == (1, 2)

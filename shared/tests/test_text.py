@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from papers_shared.errors import UserError
-from papers_shared.text import read_json, read_text
+from papers_shared.text import read_json, read_table, read_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -34,3 +34,12 @@ def test_json_that_is_none_or_too_deep(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(UserError, match=sentence):
             read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_a_table_is_separated_by_what_its_first_line_has_most_of(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(
+        mark.join(("file", "mask", "label")) + "\n\n" + mark.join(('"a, b; c|d.png"', "", "1")) + "\n"
+    )
+    assert read_table(path) == [(3, {"file": "a, b; c|d.png", "mask": "", "label": "1"})]

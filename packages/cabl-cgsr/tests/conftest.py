@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image
 
 from cabl_cgsr.config import CamConfig, ModelConfig
 from cabl_cgsr.modeling.localizer import Localizer
+
+os.environ["PAPERS_UNTRAINED"] = "1"  # most networks here are drawn from a seed, in subprocesses too
 
 
 def write_images(root: Path, number: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
@@ -31,6 +35,14 @@ def write_images(root: Path, number: int, size: tuple[int, int] = (48, 64), seed
         Image.fromarray(pasted.clip(0, 255).astype(np.uint8)).save(root / f"manipulated/m{index:02d}.png")
         Image.fromarray(mask).save(root / f"masks/m{index:02d}.png")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache folder is left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

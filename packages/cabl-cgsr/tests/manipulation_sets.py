@@ -113,9 +113,97 @@ def folders(root: Path, masks: bool = True) -> Path:
 
 def imdlbenco(root: Path) -> Path:
     image(root / "Au" / "9.jpg")
-    for name in ("one.jpg", "two.jpg"):
+    for name in ("one.jpg", "one_1.jpg"):
         image(root / "Tp" / name)
-        mask(root / "Gt" / f"mask_{name[0]}.png")
+        mask(root / "Gt" / f"{Path(name).stem}_gt.png")
+    return root
+
+
+def casia1_kaggle(root: Path) -> Path:
+    """`Au` beside `Sp`, without masks."""
+    for name in ("Au_ani_0001", "Au_nat_0002"):
+        image(root / "CASIA1" / "Au" / f"{name}.jpg")
+    for name in ("Sp_D_CND_A_pla0005_pla0023_0281", "Sp_S_NNN_A_ani0004_ani0004_0197"):
+        image(root / "CASIA1" / "Sp" / f"{name}.jpg")
+    return root
+
+
+def casia2_kaggle(root: Path) -> Path:
+    """The folders inside one of their own name, and masks of other releases' names."""
+    casia2(root / "CASIA2" / "CASIA2")
+    return root
+
+
+def casia1_imdlbenco(root: Path) -> Path:
+    for name in ("Sp_D_CND_A_pla0005_pla0023_0281", "Sp_S_NNN_A_ani0004_ani0004_0197"):
+        image(root / "CASIA1.0" / "Tp" / f"{name}.jpg")
+        mask(root / "CASIA1.0" / "Gt" / f"{name}_gt.png")
+    return root
+
+
+NIST_COLUMNS = "TaskID|ProbeFileID|ProbeFileName|ProbeMaskFileName|BaseFileName|IsTarget|Collection"
+
+
+def nist16(root: Path, table: bool = True) -> Path:
+    """NIST's tables are separated by bars; in the masks black is manipulated."""
+    rows = [NIST_COLUMNS]
+    for number, target in enumerate("YYN", start=1):
+        name = f"NC2016_{4000 + number}"
+        image(root / "probe" / f"{name}.jpg")
+        image(root / "world" / f"NC2016_{5000 + number}.jpg")
+        drawn = ""
+        if target == "Y":
+            drawn = f"reference/manipulation/mask/{'PS-arrow' if table else name}-{number}-mask.png"
+            drawn = drawn if table else f"mask/{name}_gt.png"
+            mask(root / drawn, ~TRUTH)
+        rows.append(f"manipulation|{number}|probe/{name}.jpg|{drawn}|world/x.jpg|{target}|Nimble-SCI")
+    if table:
+        (root / "reference/manipulation/NC2016-manipulation-ref.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def dso1(root: Path) -> Path:
+    for number in ("01", "02"):
+        image(root / "tifs-database" / "DSO-1" / f"normal-{number}.png")
+        image(root / "tifs-database" / "DSO-1" / f"splicing-{number}.png")
+        mask(root / "tifs-database" / "DSO-1-Fake-Images-Masks" / f"splicing-{number}.png", ~TRUTH)
+    return root
+
+
+def korus(root: Path) -> Path:
+    for camera, stem in (("Canon_60D", "DPP0012"), ("Sony_A57", "DSC04806"), ("Nikon_D90", "DPP0012")):
+        folder = root / "data-images" / camera
+        image(folder / "pristine" / f"{stem}.TIF")
+        image(folder / "tampered-realistic" / f"{stem}.TIF", seed=len(camera))
+        mask(folder / "ground-truth" / f"{stem}.PNG")
+    (root / "readme.md").write_text("Realistic Tampering Dataset")
+    return root
+
+
+def autosplice(root: Path) -> Path:
+    for number in (56635, 62206):
+        image(root / "Authentic" / f"{number}.jpg")
+        for quality in (100, 90, 75):
+            image(root / f"Forged_JPEG{quality}" / f"{number}_1.jpg", seed=quality)
+        mask(root / "Mask" / f"{number}_1_mask.png")
+    return root
+
+
+def image_folders(root: Path) -> Path:
+    """As torchvision's ImageFolder reads them: a folder for each class in a folder for each part."""
+    for seed, part in enumerate(("train", "val")):
+        for name in ("a.jpg", "b.png"):
+            image(root / part / "real" / name, seed=seed)
+            image(root / part / "fake" / name, seed=seed + 9)
+    return root
+
+
+def beside(root: Path) -> Path:
+    """Masks beside their images, with endings in capitals."""
+    image(root / "original" / "a.jpg")
+    for name in ("b", "c"):
+        image(root / "tampered" / f"{name}.jpg")
+        mask(root / "tampered" / f"{name}_MASK.png")
     return root
 
 

@@ -21,7 +21,7 @@ from cabl_cgsr.cam import (
     union,
 )
 from cabl_cgsr.config import CamConfig, ModelConfig
-from cabl_cgsr.inference import run_scales
+from cabl_cgsr.inference import network_scores, run_scales
 from cabl_cgsr.modeling.localizer import Localizer
 
 FOLDER = Path(__file__).with_name("golden")
@@ -143,3 +143,21 @@ def test_scales_and_mirrors(mirror: bool) -> None:
         both, same = aggregate(seen.maps, (20, 30)), aggregate(swapped.maps, (20, 30)).flip(-1)
         torch.testing.assert_close(both, same, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(seen.scores.mean(1), swapped.scores.mean(1))
+
+
+@torch.no_grad()
+def test_views_that_go_through_the_network_together_answer_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    localizer = Localizer.from_config(ModelConfig(backbone="test_conformer")).eval()
+    images = [torch.randn(2, 3, side, side) for side in (32, 64)]
+    alone, scores = run_scales(localizer, images), network_scores(localizer, images)
+    sizes: list[int] = []
+    monkeypatch.setattr("cabl_cgsr.inference.inputs_at_once", lambda device, pixels: 4)
+    handle = localizer.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    together = run_scales(localizer, images)
+    assert network_scores(localizer, images) == pytest.approx(scores, rel=1e-5)
+    handle.remove()
+    assert set(sizes) == {4}
+    assert together.names == alone.names
+    torch.testing.assert_close(together.maps, alone.maps)
+    torch.testing.assert_close(together.scores, alone.scores)

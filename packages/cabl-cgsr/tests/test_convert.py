@@ -128,6 +128,41 @@ def test_training_arguments_are_harmless(tmp_path: Path, imagenet: dict[str, Ten
     assert load_official(tmp_path / "with_args.pth").keys() == imagenet.keys()
 
 
+def test_averaged_weights_and_our_own_names_are_taken(imagenet: dict[str, Tensor], tmp_path: Path) -> None:
+    ours = {f"backbone.{name}": value for name, value in imagenet.items()}
+    for number, content in enumerate(({"model_ema": imagenet}, {"state_dict_ema": ours}, ours)):
+        torch.save(content, tmp_path / f"{number}.pth")
+        converted = convert_state_dict(load_official(tmp_path / f"{number}.pth"))
+        assert len(converted.tensors) == 714
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    official = transcam(1)
+    official["trans_norm.weight"] = torch.full_like(official["trans_norm.weight"], value)
+    torch.save(official, tmp_path / "diverged.pth")
+    with pytest.raises(
+        UserError, match=r"diverged\.pth: .*trans_norm\.weight holds values that are not finite"
+    ):
+        convert(tmp_path / "diverged.pth", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html><html><title>404</title></html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a pointer of Git LFS"),
+        (b"", "is empty"),
+        (b"plain text", "not a checkpoint that torch can read"),
+    ],
+)
+def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(UserError, match=rf"file\.pth.* {message}"):
+        load_official(tmp_path / "file.pth")
+
+
 @pytest.mark.parametrize("content", [None, b"not a checkpoint", {"model": 3}])
 def test_a_file_without_weights_is_named(content: object, tmp_path: Path) -> None:
     path = tmp_path / "file.pth"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import cv2
 import manipulation_sets as releases
@@ -21,6 +25,7 @@ from cabl_cgsr.data.published import PUBLISHED, counts_finding
 from cabl_cgsr.options import DataCheckOptions, DataToyOptions
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
+from papers_shared.images import verify_image
 
 MASKS = "CASIA 2 Groundtruth"
 
@@ -55,8 +60,8 @@ def rewrite_mask(truth: np.ndarray) -> Callable[[DataConfig], None]:
 DEFECTS = [
     (lambda data: file(data, "Tp").unlink(), "warning", "mask without an image"),
     (lambda data: file(data, MASKS).unlink(), "warning", "manipulated image without a mask"),
-    (lambda data: file(data, "Au").write_bytes(b"text"), "error", "not an image"),
-    (lambda data: file(data, MASKS).write_bytes(b"text"), "error", "not a readable image"),
+    (lambda data: file(data, "Au").write_bytes(b"text"), "error", "an image in a known format"),
+    (lambda data: file(data, MASKS).write_bytes(b"text"), "error", "not an image in a known format"),
     (rewrite_mask(np.ones((48, 72), bool)), "warning", "mask of another size"),
     (rewrite_mask(releases.TRUTH.T), "warning", "mask on its side"),
     (rewrite_mask(np.zeros(releases.SIZE, bool)), "warning", "empty mask"),
@@ -95,8 +100,8 @@ def test_known_names_and_counts(tmp_path: Path) -> None:
     class Full:
         dataset, counts = "coverage", PUBLISHED["coverage"]
 
-    assert counts_finding(Full()).severity == "note"
-    assert "--data.coverage-forgeries 91" in counts_finding(Full()).message
+    assert counts_finding(Full(), masks=False).severity == "note"
+    assert "--data.coverage-forgeries 91" in counts_finding(Full(), masks=False).message
 
 
 def test_folder_without_masks_is_a_note(tmp_path: Path) -> None:
@@ -115,7 +120,113 @@ def test_quick_check_stops_a_training(data: DataConfig, tmp_path: Path) -> None:
     broken.unlink()
     shutil.rmtree(Path(data.root) / "Au")
     assert "there is no authentic image" in quick_check(data).errors[0].message
-    assert not quick_check(data, "val").errors  # pixels can be scored without authentic ones
+
+
+def test_sound_files_are_read_once(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> None:
+        read.append(path.name)
+        verify_image(path)
+
+    monkeypatch.setattr(import_module("cabl_cgsr.data.check"), "verify_image", counted)
+    assert not quick_check(data).findings
+    assert len(read) == 8
+    assert not quick_check(data).findings
+    assert len(read) == 8
+    changed, cut = file(data, "Au"), file(data, "Tp", 1)
+    releases.image(changed, seed=9)
+    cut.write_bytes(cut.read_bytes()[:300])
+    (error,) = quick_check(data).errors
+    assert error.source == str(cut)
+    assert set(read[8:]) == {changed.name, cut.name}
+    assert quick_check(data).errors == [error]  # a broken one is looked at again
+
+
+def findings(root: Path, **options: Any) -> dict[str, tuple[str, str]]:
+    """Severity and remedy by message."""
+    report = check(DataConfig(root=str(root), **options), progress=False)
+    return {finding.message: (finding.severity, finding.remedy) for finding in report.findings}
+
+
+def test_inverted_masks_are_noticed_with_the_option_that_mends_it(tmp_path: Path) -> None:
+    message = "most masks mark more than 60% of their images, as inverted ones do"
+    plain, turned = releases.folders(tmp_path / "plain"), releases.folders(tmp_path / "turned")
+    for path in (turned / "masks").rglob("*.png"):
+        releases.mask(path, ~releases.TRUTH)
+    assert message not in findings(plain)
+    severity, remedy = findings(turned)[message]
+    assert severity == "warning"
+    assert "--data.invert-masks" in remedy
+    assert message not in findings(turned, invert_masks=True)
+    assert "leave --data.invert-masks out" in findings(plain, invert_masks=True)[message][1]
+    assert message not in findings(releases.nist16(tmp_path / "nist"))
+    assert message in findings(releases.dso1(tmp_path / "dso1"), invert_masks=True)
+
+
+def test_levels_that_are_no_plain_mask_are_told(tmp_path: Path) -> None:
+    root = releases.folders(tmp_path)
+    first, second = sorted((root / "masks" / "batch").iterdir())
+    Image.fromarray(releases.TRUTH.astype(np.uint8)).save(first)
+    noisy = np.where(releases.TRUTH, 240, 0).astype(np.uint8)
+    noisy[::4] += 3  # as a mask that was a JPEG once
+    Image.fromarray(noisy).save(second)
+    told = findings(root)
+    assert told["levels 0 and 1: read as 0 and 255"][0] == "note"
+    (message,) = (one for one in told if one.startswith("levels of 1 to 31"))
+    assert told[message][0] == "warning"
+    assert "--data.mask-threshold 127" in told[message][1]
+    assert message not in findings(root, mask_threshold=127)
+    Image.fromarray(releases.TRUTH.astype(np.uint8) * 2).save(second)
+    assert "no level of the mask is above 2 of 255: all above 0 count as manipulated" in findings(root)
+
+
+def test_all_files_of_a_folder_are_used_or_mentioned(tmp_path: Path) -> None:
+    root = releases.folders(tmp_path / "set")
+    releases.image(root / "stray.png")
+    releases.image(root / "spare" / "y.png")
+    np.savez(root / "masks" / "m.npz", mask=releases.TRUTH)
+    (root / "authentic" / "z.heic").write_bytes(b"heic")
+    for name in ("notes.txt", ".DS_Store", "._a.jpg", "authentic/Thumbs.db"):
+        (root / name).write_bytes(b"x")
+    report = check(DataConfig(root=str(root)), progress=False)
+    told = {finding.message: [] for finding in report.findings}
+    for finding in report.findings:
+        told[finding.message].append(finding.source)
+    assert told["image that the layout folders has no use for: not read"] == [
+        str(root / "spare" / "y.png"),
+        str(root / "stray.png"),
+    ]
+    assert told["file of a format that is not read (.npz)"] == [str(root / "masks" / "m.npz")]
+    assert told["file of a format that is not read (.heic)"] == [str(root / "authentic" / "z.heic")]
+    assert told["other files: not read"] == [f"{root} (1 .txt)"]
+    (taken,) = told["layout folders"]
+    assert "authentic: 2 authentic; manipulated: 2 manipulated; masks: 2 masks" in taken
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (releases.coverage, "masks of the copied and of the pasted part"),
+        (partial(releases.columbia, converted=True), "coloured masks: converted ones are taken"),
+        (releases.nist16, "images of world"),
+        (releases.autosplice, "lower JPEG qualities"),
+    ],
+)
+def test_what_a_release_holds_and_nobody_reads_is_a_note(write, reason: str, tmp_path: Path) -> None:
+    report = check(DataConfig(root=str(write(tmp_path / "set"))), progress=False)
+    assert severities(report, reason) == {"note"}
+    assert not severities(report, "has no use for")
+
+
+def test_names_that_no_table_can_hold_are_errors(tmp_path: Path) -> None:
+    root = releases.folders(tmp_path / "set")
+    broken = os.fsencode(root / "authentic") + b"/caf\xe9.png"
+    shutil.copy(root / "authentic" / "b.png", broken)
+    report = check(DataConfig(root=str(root)), progress=False)
+    assert severities(report, "not UTF-8") == {"error"}
+    with pytest.warns(UserWarning, match="not UTF-8"):
+        assert len(open_set(DataConfig(root=str(root)), masks=True)) == 4
 
 
 def photo(seed: int) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_other_sizes_are_resized_and_masks_on_their_side_refused(tmp_path: Path)
     stem = second.stem.removesuffix("_gt")
     with pytest.raises(UserError, match=r"mask of 24x36 lies on its side, the image is 36x24"):
         load_mask({**rows[stem], "mask": {"path": str(second), "bytes": None}})
-    with pytest.warns(UserWarning, match="left out 1 of 4 .* lies on its side"):
+    with pytest.warns(UserWarning, match="left out 1 of 8 .* lies on its side"):
         assert len(open_set(DataConfig(root=str(root)), masks=True)) == 7
 
 
@@ -123,13 +123,92 @@ def test_the_turned_mask_of_casia1_is_turned_back(tmp_path: Path) -> None:
 def test_unknown_colours_and_broken_masks_are_named(image: Path) -> None:
     file = image.with_name("m.png")
     Image.fromarray(RGB).save(file)
-    with pytest.raises(UserError, match=r"m\.png is a coloured mask, but not one in red and green"):
+    with pytest.raises(
+        UserError, match=r"m\.png is a coloured mask, neither one colour on black nor red and green"
+    ):
         load_mask(row(image, file))
     file.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"m\.png is not a readable image"):
+    with pytest.raises(UserError, match=r"m\.png is not an image in a known format"):
         load_mask(row(image, file))
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="no such file"):
         load_mask(row(image, image.with_name("gone.png")))
+
+
+def palette(colours: list[int]) -> Image.Image:
+    indexed = Image.fromarray(releases.TRUTH.astype(np.uint8)).convert("P")
+    indexed.putpalette(colours)
+    return indexed
+
+
+def alpha(colour: int) -> Image.Image:
+    layers = np.full((*releases.SIZE, 4), colour, np.uint8)
+    layers[..., 3] = np.where(releases.TRUTH, 255, 0)
+    return Image.fromarray(layers)
+
+
+def on_black(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray(np.where(releases.TRUTH[..., None], colour, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Image.fromarray(releases.TRUTH.astype(np.float32)),
+        Image.fromarray(releases.TRUTH.astype(np.float32) * 255),
+        Image.fromarray(releases.TRUTH.astype(np.float32) * 0.7),
+        Image.fromarray(releases.TRUTH.astype(np.uint16)),
+        palette([0, 0, 0, 128, 0, 0]),
+        palette([0, 0, 0, 255, 255, 255]),
+        on_black((255, 0, 0)),
+        on_black((250, 250, 10)),
+        alpha(255),
+        alpha(0),
+    ],
+    ids=["float", "float to 255", "soft float", "ids", "VOC", "palette", "red", "yellow", "white", "black"],
+)
+def test_masks_are_read_by_what_they_hold(drawn: Image.Image, image: Path) -> None:
+    file = image.with_name("m.tif" if drawn.mode == "F" else "m.png")
+    drawn.save(file)
+    assert np.array_equal(load_mask(row(image, file)), releases.TRUTH)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 300.0])
+def test_floating_levels_out_of_range_are_named(value: float, image: Path) -> None:
+    levels = releases.TRUTH.astype(np.float32)
+    levels[0, 0] = value
+    Image.fromarray(levels).save(image.with_name("m.tif"))
+    with pytest.raises(UserError, match=r"m\.tif holds floating levels"):
+        load_mask(row(image, image.with_name("m.tif")))
+
+
+def test_masks_of_an_absurd_shape_are_refused(image: Path) -> None:
+    for size in ((200, 20), (3, 400), (1, 2), (400, 600)):
+        file = releases.mask(image.with_name("m.png"), np.ones(size, bool))
+        with pytest.raises(
+            UserError, match=r"m\.png mask of \d+x\d+ (was not made for its|lies on its side)"
+        ):
+            load_mask(row(image, file))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mask_drawn_on_the_stored_image_is_turned_with_it(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.where(releases.TRUTH[..., None], 250, 5).astype(np.uint8).repeat(3, -1)
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    turned = row(tmp_path / "x.png", releases.mask(tmp_path / "m.png"))
+    found = load_mask(turned)
+    assert found.shape == releases.SIZE[::-1]
+    assert np.array_equal(found, load_image(turned)[..., 0] > 100)
+
+
+def test_levels_are_meant_as_the_row_says(image: Path) -> None:
+    levels = np.where(releases.TRUTH, 0, 250).astype(np.uint8)
+    levels[releases.BOX][:2] = 9
+    Image.fromarray(levels).save(image.with_name("m.png"))
+    one = {**row(image, image.with_name("m.png")), "inverted": True, "mask_threshold": 127}
+    assert np.array_equal(load_mask(one), releases.TRUTH)
+    assert set(np.unique(load_levels({**one, "mask_threshold": 0}))) == {5, 246, 255}
 
 
 @pytest.mark.skipif(not SAMPLES, reason="PAPERS_SAMPLES is not set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def samples(data: DataConfig, seed: int = 0) -> LabelSamples:
 def test_training_opens_no_mask(data: DataConfig, tmp_path: Path) -> None:
     OPENED.clear()
     chosen = samples(data)
-    assert set(chosen.dataset.column_names) == {"name", "image", "label", "dataset"}
+    assert set(chosen.rows.column_names) == {"name", "image", "label", "dataset"}
     with_masks = [chosen[(0, index)]["image"] for index in range(len(chosen))]
     _ = training_split(data, "val")[0]
     opened = [name for name in OPENED if str(data.root) in name]
@@ -102,7 +103,7 @@ def test_held_out_part_is_stratified_seeded_and_tears_no_group(tmp_path: Path) -
     for group in content_groups(items):
         assert len({member.name in held for member in group}) == 1
     assert hold_out(items, 0.0, seed=0) == set()
-    with pytest.raises(UserError, match="not in"):
+    with pytest.raises(UserError, match=r"--data\.val-share is 1\.0"):
         hold_out(items, 1.0, seed=0)
     with pytest.raises(UserError, match="0 can be held out, as images of one origin stay"):
         hold_out([item(f"x{n}", tmp_path, n % 2, ("same",)) for n in range(9)], 0.2, seed=0)
@@ -162,3 +163,14 @@ def test_random_crop_of_larger_and_smaller_sides() -> None:
         assert (crop != 0).any(2).sum() == 6
         seen.add((int(crop[0].any(1).nonzero()[0]), int(crop[crop > 0][0])))
     assert len(seen) == 9  # three positions down, three across
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_dead_links_are_named_and_not_waited_for(tmp_path: Path) -> None:
+    root = releases.folders(tmp_path / "set")
+    for spoil in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "nowhere.png")):
+        for name in ("y.png", "z.png"):  # two of one size are compared
+            (root / "authentic" / name).unlink(missing_ok=True)
+            spoil(root / "authentic" / name)
+        with pytest.raises(UserError, match=r"authentic/y\.png"):
+            training_split(DataConfig(root=str(root), val_share=0.5), "train")

@@ -74,4 +74,12 @@ def test_baseline_of_marking_everything(image_root: Path) -> None:
 
 def test_negative_steps_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["demo", "--steps", "-1", "--output", str(tmp_path)]) == 2
-    assert "--steps -1" in capsys.readouterr().err
+    assert "--steps is -1" in capsys.readouterr().err
+
+
+def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "index.html").write_text("<h1>mine</h1>")
+    assert main(["demo", "--output", str(tmp_path)]) == 2
+    assert "index.html exists and is no page of this command" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "<h1>mine</h1>"

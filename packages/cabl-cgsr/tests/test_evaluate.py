@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors.torch import load, save_file
 
 from cabl_cgsr import set_inference
 from cabl_cgsr.cli import main
@@ -293,6 +295,155 @@ def test_command_on_two_processes_writes_the_digits_of_one(
     printed = capsys.readouterr().out
     assert "trufor.box_point" in printed
     assert "± 0.000" in printed, "no spread between a model and itself"
+
+
+def spoilt(image_root: Path, folder: Path) -> DataConfig:
+    """A set with an image, a mask and a link that cannot be read."""
+    shutil.copytree(image_root, folder)
+    (folder / "authentic" / "a01.png").write_bytes(b"no image")
+    (folder / "manipulated" / "m02.png").write_bytes((folder / "manipulated" / "m02.png").read_bytes()[:200])
+    (folder / "masks" / "m03.png").write_bytes(b"no mask")
+    (folder / "masks" / "m04.png").unlink()
+    (folder / "masks" / "m04.png").symlink_to(folder / "nowhere.png")
+    return DataConfig(root=str(folder), layout="folders", workers=0)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_one_bad_file_does_not_end_an_evaluation(
+    model_folder: Path, image_root: Path, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture
+) -> None:
+    data = spoilt(image_root, tmp_path / "set")
+    command = ["evaluate", str(model_folder), "--data.root", data.root, "--data.workers", workers]
+    command += ["--cache", str(tmp_path / "c"), "--output", str(tmp_path / "e.json"), "--batch-size", "5"]
+    assert main(command) == 1
+    (found,) = json.loads((tmp_path / "e.json").read_text())["models"][0]["sets"]
+    assert found["images"] == 8
+    assert set(found["failed"]) == {"a01", "m02", "m03", "m04"}
+    assert "not an image" in found["failed"]["a01"]
+    assert found["metrics"]["p_f1.box_point"] is not None
+    told = capsys.readouterr().err
+    assert "failed: m03" in told
+    assert "4 images could not be scored" in told
+    assert "Traceback" not in told
+
+
+def test_an_evaluation_of_broken_files_or_weights_alone_is_one_sentence(
+    localizer: Localizer, image_root: Path, tmp_path: Path
+) -> None:
+    rows = open_set(DataConfig(root=str(image_root)), masks=True)
+    broken = Localizer.from_config(localizer.config)
+    with torch.no_grad():
+        broken.trans_cls_head.weight.fill_(float("nan"))
+    found = collect_rows(broken, rows)
+    assert len(found.failed) == 12
+    with pytest.raises(UserError, match=r"no image could be scored; a00: .*(NaN|not finite)"):
+        set_scores(found)
+    with pytest.raises(UserError, match="the image score is not finite, as those of 12 of 12"):
+        image_metrics(broken, open_set(DataConfig(root=str(image_root)), masks=False))
+
+
+class Failing(GrabCut):
+    """It refuses one image."""
+
+    def __init__(self, refused: np.ndarray) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def set_image(self, image: np.ndarray) -> None:
+        if np.array_equal(image, self._refused):
+            raise UserError("this one is too much")
+        super().set_image(image)
+
+
+def test_a_refiner_that_fails_on_one_image_loses_that_one(
+    localizer: Localizer, data: DataConfig, scored
+) -> None:
+    rows = open_set(data, masks=True)
+    (refused,) = (row for row in rows if row["name"] == "m02")
+    options = {"variants": ("null", "point", "box", "box_point"), "batch_size": len(rows)}
+    found = collect_rows(localizer, rows, refiner=Failing(load_image(refused)), **options)
+    assert found.failed == {"m02": "this one is too much"}
+    for output, metrics in found.outputs.items():
+        assert metrics.rows.keys() == scored.outputs[output].rows.keys() - {"m02"}
+
+
+def test_no_result_takes_the_place_of_another(model_folder: Path, image_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "other")
+    shutil.copytree(image_root, tmp_path / "data" / image_root.name)
+    file = tmp_path / "e.json"
+    more = [
+        "--data.workers",
+        "0",
+        "--refiner",
+        "none",
+        "--draws",
+        "0",
+        "--output",
+        str(file),
+        "--cache",
+        str(tmp_path / "c"),
+    ]
+    first = ["evaluate", str(model_folder), "--data.root", str(image_root), *more]
+    assert main(first) == 0
+    written = file.read_bytes()
+    assert main(first) == 0, "the same again"
+    assert file.read_bytes() == written
+    for command in (
+        ["evaluate", str(tmp_path / "other"), "--data.root", str(image_root), *more],
+        ["evaluate", str(model_folder), "--data.root", str(tmp_path / "data" / image_root.name), *more],
+        [*first, "--fast"],
+    ):
+        assert main(command) == 2
+    assert file.read_bytes() == written
+    file.write_text("notes of mine")
+    assert main(first) == 2
+    assert file.read_text() == "notes of mine"
+    assert main([*first[:-3], str(tmp_path), *first[-2:]]) == 2, "a folder"
+
+
+def test_damaged_entries_of_the_cache_are_made_anew(
+    localizer: Localizer, data: DataConfig, tmp_path: Path
+) -> None:
+    rows, cache = open_set(data, masks=True), PredictionCache(tmp_path)
+    options = {"refiner": GrabCut(), "variants": ("box_point",), "cache": cache}
+    metrics = set_scores(collect_rows(localizer, rows, **options)).metrics
+
+    def scores_changed(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(
+            {name: tensor * 0 + 7 if name == "scores" else tensor for name, tensor in tensors.items()}, path
+        )
+
+    def cut(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        path.write_bytes(path.read_bytes()[:-9])
+
+    def entry_missing(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(dict(list(tensors.items())[1:]), path)
+
+    def array(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+
+    def folder(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        path.unlink()
+        path.mkdir()
+
+    def other_key(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        shutil.copy(next(other for other in paths if other != path), path)
+
+    for spoil in (scores_changed, cut, entry_missing, array, folder, other_key):
+        paths = [path for path in (tmp_path / "predictions").rglob("*.safetensors") if path.is_file()]
+        assert paths
+        content = {path: path.read_bytes() for path in paths}
+        for path in paths:
+            spoil(path, load(content[path]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a folder in place of a file: nothing more is kept
+            assert set_scores(collect_rows(localizer, rows, **options)).metrics == metrics
+        for path in (tmp_path / "predictions").rglob("*.safetensors"):
+            if path.is_dir():
+                path.rmdir()
+        for path in paths:
+            path.write_bytes(content[path])
 
 
 def test_mistakes_are_one_sentence(model_folder: Path, image_root: Path, small_config: ModelConfig) -> None:

@@ -30,9 +30,11 @@ def test_panel_has_a_row_for_each_image_and_columns_for_each_model(
 
     one = panel(str(model_folder), "--masks", str(tmp_path / "m00_gt.png"))
     assert one.width == 5 * 108 + 8
-    two = panel(str(model_folder), str(other), "--refiner", "none")
+    two = panel(str(model_folder), str(other), "--refiner", "none", "--overwrite")
     assert two.width == 5 * 108 + 8
     assert one.height == two.height
+    again = ["figures", str(model_folder), "--images", *images, "--output", str(tmp_path / "out")]
+    assert main(again) == 2, "a drawing is not replaced unasked"
 
 
 def test_mistakes_are_one_sentence(
@@ -45,6 +47,11 @@ def test_mistakes_are_one_sentence(
     masks = ["--masks", str(image_root / "masks" / "m01.png")]
     assert main(["figures", str(model_folder), "--images", image, "--output", output, *masks]) == 2
     assert "no mask has the name" in capsys.readouterr().err
+    for name in ("m00_gt.png", "m00_mask.png"):
+        shutil.copy(image_root / "masks" / "m00.png", tmp_path / name)
+    masks = ["--masks", str(tmp_path / "m00_gt.png"), str(tmp_path / "m00_mask.png")]
+    assert main(["figures", str(model_folder), "--images", image, "--output", output, *masks]) == 2
+    assert "fits 2 masks" in capsys.readouterr().err
 
 
 def test_drawings_show_what_they_are_given() -> None:

@@ -183,7 +183,7 @@ def test_a_folder_opens_to_the_same_network_and_serves_as_start_weights(
         ({"backbone": "resnet"}, "--model.backbone is 'resnet': choose one of conformer_small"),
         ({"num_logits": 0}, "--model.num-logits is 0"),
         ({"activation": "softmax"}, "needs --model.num-logits 2"),
-        ({"cabl": CablConfig(blocks=13)}, "--model.cabl.blocks is 13: choose 0 to 12"),
+        ({"cabl": CablConfig(blocks=13)}, "--model.cabl.blocks is 13: give 0 to 12"),
     ],
 )
 def test_a_wrong_config_is_refused(changes: dict[str, object], message: str) -> None:

@@ -17,7 +17,7 @@ from calibrated_localizer import calibrated
 from PIL import Image
 
 from cabl_cgsr.cli import main
-from cabl_cgsr.config import ModelConfig, PromptConfig
+from cabl_cgsr.config import Calibration, ModelConfig, PromptConfig
 from cabl_cgsr.evidence import sheet
 from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
@@ -128,7 +128,7 @@ def test_images_of_all_kinds_and_modes(localizer: Localizer, image: Path) -> Non
 
 
 def test_mistakes_are_one_sentence(localizer: Localizer, image: Path) -> None:
-    with pytest.raises(UserError, match="threshold: 2"):
+    with pytest.raises(UserError, match="threshold 2"):
         localizer.predict(image, threshold=2)
     with pytest.raises(UserError, match="no such file"):
         localizer.predict("nothing.jpg")
@@ -247,3 +247,46 @@ def test_results_never_overwrite_their_images(localizer: Localizer, image_root: 
     inside.write_bytes((image_root / "manipulated" / "m00.png").read_bytes())
     with pytest.raises(UserError, match="overwritten by its own result"):
         predict_many(localizer, [inside], tmp_path)
+
+
+def test_verdicts_follow_the_calibration(localizer: Localizer, image: Path) -> None:
+    score = localizer.predict(image, refiner=None).score
+    config = replace(localizer.config, calibration=Calibration(temperature=2.0, threshold=0.5, images=40))
+    found = localizer.predict(image, refiner=None, config=config)
+    assert found.score == score
+    assert np.log(found.probability / (1 - found.probability)) == pytest.approx(
+        np.log(score / (1 - score)) / 2, abs=1e-6
+    )
+    near = Calibration(threshold=found.probability + 0.01, unsure=0.02, temperature=2.0, images=40)
+    unsure = localizer.predict(image, refiner=GrabCut(), config=replace(config, calibration=near))
+    assert unsure.verdict == unsure.to_json()["verdict"] == "can't say"
+    assert unsure.refined_mask is not None, "a person wants to see what it may be"
+    assert "wrong too often" in sheet(unsure)
+    asked = localizer.predict(image, refiner=None, threshold=0.0, config=replace(config, calibration=near))
+    assert asked.verdict == "manipulated"
+
+
+def test_what_was_never_trained_is_not_judged(
+    localizer: Localizer,
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.delenv("PAPERS_UNTRAINED")
+    fresh = Localizer.from_config(localizer.config)
+    with pytest.raises(UserError, match="never trained"):
+        fresh.predict(image)
+    found = fresh.predict(image, refiner=None, untrained=True)
+    assert found.draw().height > 48
+    assert "not judged, the model was never trained" in sheet(found)
+    command = ["predict", str(fresh.save_pretrained(tmp_path / "m")), str(image), "--refiner", "none"]
+    command += ["--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "--untrained" in capsys.readouterr().err
+    assert main([*command, "--untrained"]) == 0
+    assert json.loads((tmp_path / "out/predictions.jsonl").read_text())["untrained"] == [
+        "backbone",
+        "conv_cls_head",
+        "trans_cls_head",
+    ]

@@ -15,6 +15,7 @@ from cabl_cgsr.data.layouts import list_set
 from cabl_cgsr.toy import PHOTOGRAPHS, read_photograph, write_casia
 from papers_shared.errors import UserError
 from papers_shared.metrics.forensics import roc_auc
+from papers_shared.written import MANIFEST
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,29 @@ def test_seed_decides_every_byte(tmp_path: Path) -> None:
     first, again, other = (
         {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in roots
     )
-    assert len(first) == 12
+    assert len([name for name in first if name != MANIFEST]) == 12
     assert first == again != other
     with pytest.raises(UserError, match="come in pairs"):
         write_casia(tmp_path, train=3)
+
+
+def test_a_set_that_is_there_stays_and_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
+    options = {"train": 2, "test": 2, "size": (48, 64)}
+    write_casia(tmp_path, **options)
+    image = next((tmp_path / "CASIA2" / "Au").iterdir())
+    before = image.stat().st_mtime_ns, image.stat().st_ino
+    write_casia(tmp_path, **options)
+    assert (image.stat().st_mtime_ns, image.stat().st_ino) == before
+    names = {path.name for path in (tmp_path / "CASIA2").rglob("*.png")}
+    write_casia(tmp_path, seed=1, **options)
+    assert {path.name for path in (tmp_path / "CASIA2").rglob("*.png")} != names
+    mine = tmp_path / "CASIA1" / "Au" / "Au_ani_0999.jpg"
+    mine.write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"CASIA1 holds other files \('Au/Au_ani_0999.jpg'\)"):
+        write_casia(tmp_path, seed=2, **options)
+    assert mine.read_bytes() == b"mine"
+    (tmp_path / "real" / "CASIA2" / "Tp").mkdir(parents=True)
+    (tmp_path / "real" / "CASIA2" / "Tp" / "Tp_x.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match="holds other files"):
+        write_casia(tmp_path / "real", **options)
+    assert not (tmp_path / "real" / "CASIA1").exists(), "asked before anything is written"

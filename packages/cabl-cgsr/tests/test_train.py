@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import manipulation_sets as releases
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -19,7 +21,7 @@ from calibrated_localizer import calibrated
 from safetensors.torch import load_file
 
 from cabl_cgsr.config import LossConfig, ModelConfig, Recipe
-from cabl_cgsr.data import training_split
+from cabl_cgsr.data import check, training_split
 from cabl_cgsr.evaluate import image_metrics
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.recipes import toy
@@ -205,10 +207,54 @@ def test_resuming_another_configuration_is_refused(small) -> None:
         train(replace(recipe, run=replace(recipe.run, resume=False)))
 
 
-def test_a_validation_split_without_both_kinds_is_refused(small) -> None:
+def test_without_a_validation_part_the_last_step_is_the_result(small) -> None:
+    recipe = small("run", steps=2)
+    run = train(replace(recipe, data=replace(recipe.data, val_share=0.0)))
+    assert not records(run, "val")
+    assert not (run / "best").exists()
+    assert Localizer.from_pretrained(run / "last").config == recipe.model
+
+
+LAYOUTS = (
+    releases.casia2,
+    releases.casia1_kaggle,
+    releases.coverage,
+    releases.nist16,
+    releases.korus,
+    releases.image_folders,
+    releases.wscl_list,
+    releases.imdlbenco_list,
+)
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_training_starts_on_what_people_have(write, small, tmp_path: Path) -> None:
+    made = write(tmp_path / "set")
+    recipe = small("run", steps=1, batch_size=2, warmup_steps=0)
+    listed = {"list": str(made)} if made.is_file() else {}
+    data = replace(recipe.data, root=str(tmp_path / "set"), layout="auto", val_share=0.0, **listed)
+    assert check(data, progress=False).exit_code == 0
+    assert records(train(replace(recipe, data=data)), "train")[0]["loss"] > 0
+
+
+def test_a_file_that_cannot_be_read_is_named_before_the_first_step(
+    small, image_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(image_root, tmp_path / "set")
+    victim = tmp_path / "set/manipulated/m04.png"
     recipe = small("run")
-    with pytest.raises(UserError, match=r"val.share"):
-        train(replace(recipe, data=replace(recipe.data, val_share=0.0)))
+    recipe = replace(recipe, data=replace(recipe.data, root=str(tmp_path / "set")))
+    content = victim.read_bytes()
+    for spoil in (
+        lambda: victim.symlink_to(tmp_path / "nowhere.png"),
+        lambda: victim.write_bytes(content[: len(content) // 2]),
+    ):
+        victim.unlink()
+        spoil()
+        with pytest.raises(UserError, match=r"m04\.png: .*cabl-cgsr data check") as told:
+            train(recipe)
+        assert len(str(told.value)) < 600
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

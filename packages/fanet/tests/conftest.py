@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+os.environ["PAPERS_UNTRAINED"] = "1"  # most networks here are drawn from a seed, in subprocesses too
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fanet.config import ModelConfig
-from fanet.inference import Window, class_scores, predict
+from fanet.inference import Window, class_map, class_scores, network_views, predict
 from fanet.modeling.segmenter import Segmenter
 from fanet.transforms import prepare_image
 from papers_shared.errors import UserError
@@ -142,7 +142,7 @@ def test_training_mode_is_kept(segmenter: Segmenter) -> None:
 
 
 def test_bf16(segmenter: Segmenter) -> None:
-    result, exact = (predict(segmenter, noise(60, 90), precision=kind) for kind in ("bf16", "no"))
+    result, exact = (predict(segmenter, noise(60, 90), precision=kind) for kind in ("bf16", "fp32"))
     assert 0 < abs(result.probabilities - exact.probabilities).max() < 0.1
 
 
@@ -153,3 +153,25 @@ def test_bf16(segmenter: Segmenter) -> None:
 def test_mistakes(segmenter: Segmenter, options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         predict(segmenter, noise(50, 70), **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"flip": True, "ratios": (0.5, 1.0)}, {"tile": 40}, {"tile": 48, "flip": True}]
+)
+@pytest.mark.parametrize("together", [2, 5, 100])
+def test_inputs_that_go_through_the_network_together_answer_as_alone(
+    segmenter: Segmenter, options: dict, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, sizes = noise(90, 70), []
+    alone = network_views(segmenter, image, **options)
+    monkeypatch.setattr("fanet.inference.inputs_at_once", lambda device, pixels: together)
+    handle = segmenter.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    batched = network_views(segmenter, image, **options)
+    handle.remove()
+    assert max(sizes) > 1
+    assert max(sizes) <= together
+    for one, other in zip(alone, batched, strict=True):
+        for window, again in zip(one, other, strict=True):
+            assert (window.box, window.size) == (again.box, again.size)
+            torch.testing.assert_close(window.logits, again.logits, rtol=1e-4, atol=1e-4)
+    assert (class_map(alone, 90, 70) == class_map(batched, 90, 70)).float().mean() > 0.999

@@ -26,22 +26,74 @@ SMALL = ModelConfig(
 
 
 @pytest.mark.parametrize(
-    "backbone",
+    ("backbone", "said"),
     [
-        "test_fanet",
-        "test_convnext",
-        "test_resnet",
-        "resnet18",
-        "swin_tiny_patch4_window7_224",
-        "vit_tiny_patch16_224",
+        ("test_fanet", ""),
+        ("test_convnext", ""),
+        ("test_efficientnet", ""),  # its feature extractor keeps no format
+        ("test_mambaout", ""),  # maps with channels last
+        ("test_nfnet", ""),
+        ("legacy_seresnet18", "no drop path"),
+        ("test_vit", "feature pyramid"),
+        ("test_coatnet", "resized to 96x96"),  # is built for one size, a multiple of 32
+        ("crossvit_tiny_240", "feature pyramid"),
+        ("pit_ti_224", "strides 8, 16, 32"),
     ],
 )
-@torch.inference_mode()
-def test_any_backbone(backbone: str) -> None:
-    segmenter = Segmenter.from_config(replace(SMALL, backbone=backbone)).eval()
-    output = segmenter(torch.zeros(1, 3, 64, 96))
-    assert output.logits.shape == (1, 3, 16, 24)
-    assert output.aux_logits is None
+def test_ten_kinds_of_backbone(backbone: str, said: str, tmp_path: Path) -> None:
+    """Each trains a step, is saved and opened, and answers as before."""
+    config = replace(SMALL, backbone=backbone, drop_path_rate=0.1, image_size=72)
+    segmenter = Segmenter.from_config(config).train()
+    assert said in "; ".join(segmenter.notes)
+    output = segmenter(torch.randn(2, 3, 72, 72))
+    assert output.logits.shape == output.logits.new_empty(2, 3, 18, 18).shape
+    (output.logits.square().mean() + output.aux_logits.square().mean()).backward()
+    assert any(p.grad is not None and p.grad.any() for p in segmenter.backbone.parameters())
+    torch.optim.SGD(segmenter.parameters(), lr=0.1).step()
+    segmenter.eval().save_pretrained(tmp_path / "model")
+    again = Segmenter.from_pretrained(tmp_path / "model")
+    with torch.inference_mode():
+        images = torch.randn(1, 3, 65, 99)
+        assert torch.equal(again(images).logits, segmenter(images).logits)
+        assert again(images).logits.shape == (1, 3, 17, 25)
+
+
+def test_free_sizes_need_no_note() -> None:
+    """Swin takes any image with windows kept whole; nothing is resized and nothing said."""
+    config = replace(
+        SMALL,
+        backbone="swin_tiny_patch4_window7_224",
+        backbone_options=("depths=1,1,2,1", "embed_dim=8", "num_heads=1,1,2,2"),
+    )
+    segmenter = Segmenter.from_config(config).eval()
+    assert segmenter.notes == ()
+    assert segmenter.config.image_size == 0
+    assert len(segmenter.backbone.layers_2.blocks) == 2
+    with torch.inference_mode():
+        assert segmenter(torch.zeros(1, 3, 64, 96)).logits.shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    "option", ["depths", "depths=", "depths=a", "de-pths=1", "depths=[1]", "pretrained=true"]
+)
+def test_backbone_options_are_numbers(option: str) -> None:
+    with pytest.raises(UserError, match=r"--model\.backbone-options"):
+        Segmenter.from_config(replace(SMALL, backbone="test_convnext", backbone_options=(option,)))
+
+
+def test_a_pyramid_of_strides() -> None:
+    from fanet.modeling.levels import FeaturePyramid
+
+    for stride, sizes in (
+        (16, [32, 16, 8, 4]),
+        (32, [64, 32, 16, 8]),
+        (14, [32, 16, 8, 4]),
+        (8, [16, 8, 4, 2]),
+    ):
+        pyramid = FeaturePyramid(32, stride)
+        maps = pyramid(torch.randn(1, 32, 8, 8))
+        assert [x.shape[-1] for x in maps] == sizes
+        assert [x.shape[1] for x in maps] == list(pyramid.chans)
 
 
 def test_deeplabv3plus_is_a_head_like_the_other(tmp_path: Path) -> None:
@@ -131,13 +183,13 @@ def test_start_weights_from_folders(tmp_path: Path, backbone: str) -> None:
     ("change", "message"),
     [
         ({"backbone": "no_such_model"}, "timm knows no model 'no_such_model'"),
-        ({"backbone": "mixer_s16_224"}, "one size only"),
+        ({"backbone": "inception_v4", "image_size": 32}, "takes no images so small"),
         ({"backbone": "resnet18", "scm": False}, "only a FANet backbone"),
-        ({"backbone": "vgg11", "drop_path_rate": 0.1}, "drop-path-rate"),
+        ({"backbone": "test_resnet", "backbone_options": ("no_such=1",)}, "cannot build 'test_resnet'"),
         ({"class_names": ()}, "class-names is empty"),
         ({"auxiliary_stage": 4}, "auxiliary-stage"),
         ({"pretrained": "timm"}, "pretrained"),
-        ({"pretrained": "./nowhere"}, "nowhere is neither a local folder"),
+        ({"pretrained": "./nowhere"}, "nowhere: there is no such file"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:

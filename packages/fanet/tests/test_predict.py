@@ -46,7 +46,7 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def test_match_images(images: Path, capsys: pytest.CaptureFixture) -> None:
-    assert names(match_images([str(images)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg"]
+    assert names(match_images([str(images)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg", "a.png"]
     assert "1 files" in capsys.readouterr().err
     assert names(match_images([str(images / "b[1].PNG")])) == ["b[1].PNG"]
     assert len(match_images([str(images / "**/a.png"), str(images / "a.png")])) == 2

@@ -1,4 +1,4 @@
-"""Every command that the READMEs print works as it is printed; training and the demo are not carried out."""
+"""Every command that the READMEs and DATA.md print works as it is printed; training and the demo are not run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fanet.data import open_split
 from fanet.toy import write_zerowaste
 
 README = printed_commands(Path(__file__).parents[1] / "README.md", "fanet")
+DATA = printed_commands(Path(__file__).parents[1] / "DATA.md", "fanet")
 ROOT_README = printed_commands(Path(__file__).parents[3] / "README.md", "fanet")
 
 
@@ -46,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, golden: Any) -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", [*README, *ROOT_README], ids=" ".join)
+@pytest.mark.parametrize("command", [*README, *DATA, *ROOT_README], ids=" ".join)
 def test_readme(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.chdir(folder)

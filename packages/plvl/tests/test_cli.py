@@ -57,7 +57,7 @@ def test_a_mistake_is_one_sentence(
 
 def test_data_without_an_action_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data"]) == 2
-    assert "build,check,toy" in capsys.readouterr().out
+    assert "build,convert,check,toy" in capsys.readouterr().out
 
 
 def test_public_names_are_there() -> None:

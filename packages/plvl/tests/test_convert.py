@@ -179,7 +179,7 @@ def test_a_bert_archive_and_then_its_folder(tmp_path: Path) -> None:
     for folder in (tmp_path / "bert", tmp_path / "again"):
         assert (folder / "vocab.txt").read_bytes() == b"[PAD]\n[UNK]\n"
         sizes = {"vocab_size": 50, "text_dim": 48, "text_heads": 4, "text_mlp_dim": 192, "text_positions": 32}
-        bert = open_bert(ModelConfig(**sizes, text_pretrained=str(folder)))  # type: ignore[arg-type]
+        bert = open_bert(ModelConfig(**sizes, text_pretrained=str(folder)))[0]  # type: ignore[arg-type]
         words = "embeddings.word_embeddings.weight"
         assert torch.equal(bert.state_dict()[words], small("bert")[f"bert.{words}"])
 

@@ -36,8 +36,9 @@ GOOD = {"box": [10, 5, 30, 25], "mask": SQUARE}
 def test_a_sound_folder(tmp_path: Path) -> None:
     data = _lines(tmp_path, "train", {**GOOD, "name": "x"}, {**GOOD, "name": "y"})
     report = check(data, progress=False)
-    assert [finding.severity for finding in report.findings] == ["note"]
-    assert report.findings[0].message == "1 images, 2 expressions, 2 with a mask"
+    assert [finding.severity for finding in report.findings] == ["note", "note"]
+    assert report.findings[0].message == "layout jsonl, splits train"
+    assert report.findings[1].message == "1 images, 2 expressions, 2 with a mask"
     assert quick_check(data).findings == []
 
 

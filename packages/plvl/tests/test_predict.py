@@ -18,6 +18,7 @@ from shapes import small
 
 from papers_shared.boxes import cxcywh_to_xyxy
 from papers_shared.errors import UserError
+from papers_shared.sam import GrabCut
 from plvl.inference import Grounding, TextFeatures
 from plvl.modeling.plvl import PLVL
 from plvl.options import PredictOptions
@@ -179,7 +180,7 @@ def test_a_second_question_keeps_the_answers_to_the_first(
     named = {Path(record["mask"]).name for record in records}
     assert named == {path.name for path in (output / "masks").iterdir()} == {"a-1.png", "a-2.png", "a-3.png"}
     (output / "predictions.jsonl").write_text("[]\n")
-    with pytest.raises(UserError, match="was not written by `plvl predict`"):
+    with pytest.raises(UserError, match="does not hold predictions of this kind"):
         predict_many(model, [(tmp_path / "a.png", ["one"])], output)
 
 
@@ -215,7 +216,7 @@ def test_one_bad_image_is_reported_and_the_rest_goes_on(
     captured = capsys.readouterr()
     assert "4 of 6 answered" in captured.out
     assert "b.jpg is not an image in a known format" in captured.err
-    assert "c.png, sentence 1: no word of the sentence is in the vocabulary" in captured.err
+    assert "c.png, 'блок': no word of the sentence is in the vocabulary" in captured.err
     records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert [record["expression"] for record in records[:3]] == ["the red block", "one", "block"]
     assert ["error" in record for record in records] == [False, False, False, True, True, False]
@@ -253,7 +254,7 @@ def test_what_the_command_line_asks_for(tmp_path: Path, image: Image.Image) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 1: not JSON"),
+        ("{", "line 1, is not JSON"),
         ('{"image": "a.png"}', "line 1: needs `image`"),
         ('\n{"image": "a.png", "expression": [1]}', "line 2: needs `image`"),
         ("\n", "holds no sentence"),
@@ -281,3 +282,23 @@ def test_a_network_for_one_task(image: Image.Image) -> None:
     assert (result.box_xyxy, result.score, result.score_map) == (None, None, None)
     assert result.mask.shape == (50, 90)
     result.draw(score_map=True)
+
+
+def test_a_refiner_turns_each_box_into_a_second_mask(model: PLVL, image: Image.Image, tmp_path: Path) -> None:
+    image.save(tmp_path / "a.png")
+    segmenter = GrabCut()
+    segmenter.set_image(np.asarray(image))
+    jobs = [(tmp_path / "a.png", ["one", "block"])]
+    plain = predict_many(model, jobs, tmp_path / "plain")
+    refined = predict_many(model, jobs, tmp_path / "refined", refiner="grabcut")
+    for before, after in zip(plain, refined, strict=True):
+        assert before["refined_mask"] is None
+        assert (after["refiner"], after["box_xyxy"]) == ("grabcut", before["box_xyxy"])
+        mask = np.asarray(Image.open(tmp_path / "refined" / after["refined_mask"]))
+        assert np.array_equal(mask > 0, segmenter.predict(box=before["box_xyxy"]).masks[0])
+        own = [(tmp_path / name / before["mask"]).read_bytes() for name in ("plain", "refined")]
+        assert own[0] == own[1]
+        wide = Image.open(tmp_path / "refined" / after["overlay"])
+        assert wide.width > 2 * 90
+    with pytest.raises(UserError, match="no segmenter 'sam:nowhere'"):
+        predict_many(model, jobs, tmp_path / "other", refiner="sam:nowhere")

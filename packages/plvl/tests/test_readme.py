@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = make_vocabulary(["the man in the blue shirt"], 160)
     (root / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nman\n")
     for name in ("MODEL", "runs/refcocog_umd/best"):
+        torch.manual_seed(0)  # one model under two names: both write into `predictions`
         model = plvl.PLVL.from_config(small_recipe(Path(), Path()).model)
         model.extra_files = {VOCABULARY: words}
         model.save_pretrained(root / name)

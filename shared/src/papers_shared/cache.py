@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import warnings
@@ -10,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from papers_shared.files import atomic_file
@@ -128,17 +130,40 @@ class FileCache:
 
 
 class TensorCache(FileCache):
-    """Named tensors by key, one safetensors file each; the least recently used ones make room for new ones."""
+    """Named tensors by key, one safetensors file each; the least recently used ones make room for new ones.
+
+    A file holds a digest of its key and tensors, so that one with other content counts as missing.
+    """
 
     def __init__(self, folder: str | Path, limit_gb: float = 20.0) -> None:
         super().__init__(folder, ".safetensors", limit_gb, advice="what is missing is computed again")
 
     def tensors(self, key: str) -> dict[str, Tensor] | None:
         """The tensors stored under `key`, on the CPU; None if there are none."""
-        return self.read(key, load_file)
+        return self.read(key, lambda path: _load_verified(path, key))
 
     def store(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Keep tensors of any device."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         nbytes = 256 * (1 + len(plain)) + sum(tensor.nbytes for tensor in plain.values())
-        self.write(key, nbytes, lambda path: save_file(plain, path))
+        metadata = {"digest": _digest(key, plain)}
+        self.write(key, nbytes, lambda path: save_file(plain, path, metadata))
+
+
+def _load_verified(path: Path, key: str) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        metadata = file.metadata() or {}
+    if metadata.get("digest") != _digest(key, tensors):
+        raise ValueError("not what was stored under this key")
+    return tensors
+
+
+def _digest(key: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(key.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +20,17 @@ def run_verbs(
 ) -> int:
     """Run one verb of a command line and return its exit code: 0 done, 1 findings, 2 wrong use, 130 interrupted.
 
-    A user's mistake ends with one sentence on stderr.
+    A user's mistake, and what the operating system refuses (no permission, a full disk, a file where a folder should
+    be), end with one sentence on stderr. Letters that the console does not know are printed as their codes.
 
     Args:
         verbs: Verb -> (its line of the usage, what takes the remaining arguments and gives the exit code).
         arguments: Of the command line; None: the process's own.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(program, about, verbs))
         return 0 if arguments else 2
@@ -33,20 +39,67 @@ def run_verbs(
         if verb not in verbs:
             raise UserError(f"no verb '{verb}': choose one of {', '.join(verbs)}.")
         return verbs[verb][1](rest)
-    except UserError as error:
-        rank = f"[process {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-        print(f"{rank}error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (what is left to print goes nowhere)
+        return 1
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        rank = f"[process {os.environ['RANK']}] " if "RANK" in os.environ else ""
+        print(f"{rank}error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the newest checkpoint is kept and the same command resumes", file=sys.stderr)
+        resumes = "; the newest checkpoint is kept and the same command resumes" if verb == "train" else ""
+        print(f"interrupted{resumes}", file=sys.stderr)
         return 130
 
 
+def _sentence(error: Exception) -> str | None:
+    """What an error says to a user; None for one that neither a user nor the machine causes."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return f"out of memory ({str(error).splitlines()[0][:300]})" if str(error) else "out of memory"
+    if isinstance(error, RuntimeError) and "home directory" in str(
+        error
+    ):  # of `~name`, from `Path.expanduser`
+        return "a path begins with ~ and the name of nobody on this machine: write it out"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return f"a path begins with ~ and a name, and there is no such user ({error})"
+    if not isinstance(error, OSError):
+        return _of_loader(error)
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{_of(error)}: make room, and give the same command again"
+    return f"{error.strerror or str(error).splitlines()[0][:300]}{_of(error)}"
+
+
+def _of_loader(error: Exception) -> str | None:
+    """What the end of a loader process says, which torch raises wherever the program is."""
+    if not isinstance(error, RuntimeError) or "DataLoader" not in str(error):
+        return None
+    from papers_shared.loading import worker_failure
+
+    return worker_failure(error)
+
+
+def _of(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename is not None else ""
+
+
 def parse(kind: type, arguments: Sequence[str], program: str, **more: Any) -> Any:
-    """The dataclass `kind` from the options of a verb; ends the process on `--help` and on a wrong option."""
+    """The dataclass `kind` from the options of a verb; ends the process on `--help` and on a wrong option.
+
+    Raises:
+        UserError: A value is not `Within` what its field says.
+    """
     import tyro
 
-    return tyro.cli(kind, args=arguments, prog=program, **more)
+    from papers_shared.ranges import check_ranges
+
+    given = tyro.cli(kind, args=arguments, prog=program, **more)
+    check_ranges(given)
+    return given
 
 
 def choose_recipe(

@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from papers_shared.entries import shown
 from papers_shared.errors import UserError
+from papers_shared.ranges import Formerly, check_ranges
 from papers_shared.text import read_json
 
 T = TypeVar("T")
@@ -29,23 +31,29 @@ def dataclass_from_json(cls: type[T], obj: Any, where: str = "config") -> T:
         where: What to call `obj` in messages, e.g. the file's name.
 
     Raises:
-        UserError: A key is unknown or missing without a default, or a value does not fit its type.
+        UserError: A key is unknown or missing without a default, or a value does not fit its type or is not
+            `Within` what its field says.
     """
     if not isinstance(obj, dict):
-        raise UserError(f"{where} must be an object with the fields of {cls.__name__}, not {obj!r}")
+        raise UserError(f"{where} must be an object with the fields of {cls.__name__}, not {shown(obj)}")
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     unknown = sorted(set(obj) - set(fields))
     if unknown:
         raise UserError(
-            f"{where} has the unknown key {unknown[0]!r}; {cls.__name__} knows {', '.join(fields)}"
+            f"{where} has the unknown key {shown(unknown[0])}; {cls.__name__} knows {', '.join(fields)}"
         )
-    hints = typing.get_type_hints(cls)
-    values = {name: _typed(hints[name], value, f"{where}.{name}") for name, value in obj.items()}
+    hints, notes = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    values = {
+        name: _typed(hints[name], _as_now(notes[name], value), f"{where}.{name}")
+        for name, value in obj.items()
+    }
     for name, field in fields.items():
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in values:
             raise UserError(f"{where} lacks the key {name!r}")
-    return cls(**values)
+    built = cls(**values)
+    check_ranges(built, where)
+    return built
 
 
 def read_dataclass(cls: type[T], path: str | Path) -> T:
@@ -67,6 +75,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _as_now(hint: Any, value: Any) -> Any:
+    """The value of a field by its present name."""
+    for note in getattr(hint, "__metadata__", ()):
+        if isinstance(note, Formerly) and value == note.name:
+            return note.now
+    return value
+
+
 def _typed(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
@@ -75,7 +91,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return dataclass_from_json(hint, value, where)
     if origin is typing.Literal:
         if not any(value == choice and type(value) is type(choice) for choice in args):
-            raise UserError(f"{where} is {value!r}; choose one of {', '.join(map(repr, args))}")
+            raise UserError(f"{where} is {shown(value)}; choose one of {', '.join(map(repr, args))}")
         return value
     if origin in (typing.Union, types.UnionType):
         return _union(args, value, where)
@@ -83,12 +99,12 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return _sequence(origin, args, value, where)
     if origin is dict:
         if not isinstance(value, dict):
-            raise UserError(f"{where} must be an object, not {value!r}")
+            raise UserError(f"{where} must be an object, not {shown(value)}")
         return {key: _typed(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {value!r}")
+        raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {shown(value)}")
     return value
 
 
@@ -101,12 +117,12 @@ def _union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     for choice in some:
         with suppress(UserError):
             return _typed(choice, value, where)
-    raise UserError(f"{where} cannot be {value!r}")
+    raise UserError(f"{where} cannot be {shown(value)}")
 
 
 def _sequence(origin: Any, args: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple):
-        raise UserError(f"{where} must be a list, not {value!r}")
+        raise UserError(f"{where} must be a list, not {shown(value)}")
     if origin is list or (len(args) == 2 and args[1] is Ellipsis):
         hints = [args[0]] * len(value)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TextIO, get_args
 
+from papers_shared.entries import one_line
 from papers_shared.errors import UserError
 
 Severity = Literal["error", "warning", "note"]
@@ -66,8 +67,8 @@ class Report:
                     grouped.setdefault((finding.message, finding.remedy), []).append(finding.source)
             for (message, remedy), where in list(grouped.items())[:groups]:
                 times = f" ({len(where):,} times)" if len(where) > 1 else ""
-                print(f"{severity}: {message}{times}", file=file)
-                print("".join(f"    {source}\n" for source in where[:sources]), end="", file=file)
+                print(f"{severity}: {one_line(message)}{times}", file=file)
+                print("".join(f"    {one_line(source)}\n" for source in where[:sources]), end="", file=file)
                 if len(where) > sources:
                     print(f"    ... and {len(where) - sources:,} more", file=file)
                 if remedy:

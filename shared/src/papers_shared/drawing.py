@@ -28,6 +28,12 @@ COLOURMAP = np.array(
 """Dark violet to light yellow in equal steps of OKLCH lightness (0.18 to 0.92) and hue."""
 
 
+def check_width(width: int) -> None:
+    """Refuse a width of drawings that no drawing can have."""
+    if not 16 <= width <= 8192:
+        raise UserError(f"--width {width}: give 16 to 8192 pixels")
+
+
 def heat_map(
     values: np.ndarray, size: tuple[int, int], *, limits: tuple[float, float] | None = None
 ) -> Image.Image:
@@ -107,6 +113,21 @@ def legend(
         square = top + (row - size) // 2
         draw.rectangle((left, square, left + size, square + size), fill=colour, outline="black")
         draw.text((left + size + gap, top + row / 2), name, fill="black", font=font, anchor="lm")
+    return whole
+
+
+def marked_untrained(image: Image.Image, untrained: Sequence[str]) -> Image.Image:
+    """The drawing with a red strip above it where parts of the model were never trained; otherwise as it is."""
+    if not untrained:
+        return image
+    size = max(11, min(image.width // 24, 28))
+    strip = round(1.6 * size)
+    whole = Image.new("RGB", (image.width, image.height + strip), (176, 0, 32))
+    whole.paste(image, (0, strip))
+    words = "not trained: this answer means nothing"
+    ImageDraw.Draw(whole).text(
+        (size / 2, size * 0.25), words, fill="white", font=ImageFont.load_default(size)
+    )
     return whole
 
 

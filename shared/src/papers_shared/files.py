@@ -8,8 +8,9 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,6 +18,10 @@ from papers_shared.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir", ".ipynb_checkpoints", "__MACOSX"})
+"""Files and folders that are nobody's data."""
 
 
 def fsync_path(path: Path) -> None:
@@ -85,8 +90,12 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors of any device and memory layout to `path` as one safetensors file, in one step.
 
     Tensors that share memory are written once per name.
+
+    Raises:
+        OSError: The file cannot be written; safetensors' own error does not say so.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {
@@ -94,7 +103,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         for name, value in tensors.items()
     }
     with atomic_file(path) as partial:
-        save_file(plain, partial, metadata={"format": "pt"})
+        try:
+            save_file(plain, partial, metadata={"format": "pt"})
+        except SafetensorError as error:
+            number = errno.ENOSPC if "code: 28" in str(error) else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def cache_folder(package: str, folder: str | Path = "") -> Path:
@@ -105,21 +118,23 @@ def cache_folder(package: str, folder: str | Path = "") -> Path:
 
 
 @contextmanager
-def writing_folder(final: str | Path) -> Iterator[Path]:
+def writing_folder(final: str | Path, ours: Sequence[str]) -> Iterator[Path]:
     """Yield an empty temporary sibling of `final`; when the block ends well it becomes `final`.
 
-    The files are on disk before the rename. An existing folder `final` is replaced with all it holds; when
-    the block raises, it stays as it was and the temporary folder is removed. A process killed between the
-    two renames of a replacement leaves the former folder as `.NAME.former`: `restore_folders` puts it back.
+    The files are on disk before the rename. An existing folder `final` is replaced only if all files in it are
+    `ours` (see `check_replaceable`), asked before the block and again at its end; when the block raises, it stays
+    as it was and the temporary folder is removed. A process killed between the two renames of a replacement leaves
+    the former folder as `.NAME.former`: `restore_folders` puts it back.
+
+    Args:
+        ours: Patterns of the files that this folder holds, such as `*.safetensors` or `masks/*.png`; `*` takes
+            slashes too.
 
     Raises:
-        UserError: `final` is a file or the current folder.
+        UserError: `final` is a file, the current folder, or holds anything else.
     """
-    final = Path(final).resolve()
-    if final.exists() and not final.is_dir():
-        raise UserError(f"{final} is a file: name a folder to write to")
-    if final == Path.cwd():
-        raise UserError(f"{final} is the current folder and cannot be replaced: name a folder inside it")
+    final = Path(final).expanduser().resolve()
+    check_replaceable(final, ours)
     final.parent.mkdir(parents=True, exist_ok=True)
     partial, former = _sibling(final, "partial"), _sibling(final, "former")
     _remove(partial)
@@ -127,6 +142,7 @@ def writing_folder(final: str | Path) -> Iterator[Path]:
     try:
         yield partial
         fsync_tree(partial)
+        check_replaceable(final, ours)
     except BaseException:
         _remove(partial)
         raise
@@ -136,6 +152,91 @@ def writing_folder(final: str | Path) -> Iterator[Path]:
     partial.rename(final)
     fsync_path(final.parent)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def check_replaceable(final: str | Path, ours: Sequence[str]) -> None:
+    """Refuse to replace a folder that holds anything but files that match `ours`; a missing one may be made.
+
+    Files that operating systems and network drives leave in folders do not count (see `is_litter`).
+
+    Raises:
+        UserError: `final` is a file, the current folder, or holds other files.
+    """
+    final = Path(final).expanduser().resolve()
+    if not final.exists():
+        return
+    if not final.is_dir():
+        raise UserError(f"{final} is a file: name a folder to write to")
+    if final == Path.cwd():
+        raise UserError(f"{final} is the current folder and cannot be replaced: name a folder inside it")
+    others = sorted(name for name in _names_below(final) if not any(fnmatchcase(name, one) for one in ours))
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise UserError(
+            f"{final} holds other files ({', '.join(map(repr, others[:3]))}{more}) and would be replaced: "
+            "name a new folder"
+        )
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file's name is one that macOS, Windows or a network drive gives to files of its own."""
+    return name in LITTER or name.startswith(("._", ".nfs"))
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse, before any work is done, a file that could not be written; its folder is made where it is missing.
+
+    Raises:
+        UserError: It is a folder, a part of its path is a file, or nothing can be written there.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file to write")
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another path") from None
+
+
+def check_new(path: str | Path, overwrite: bool) -> None:
+    """Refuse, before any work is done, an output file that is there already, unless `overwrite`, or cannot be written.
+
+    Raises:
+        UserError: As `check_writable`, or the file exists.
+    """
+    check_writable(path)
+    if not overwrite and os.path.lexists(Path(path).expanduser()):
+        raise UserError(f"{path} exists: name another file, or give --overwrite")
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse to begin what will write `needed` bytes below `folder` where the disk has no room for them.
+
+    Raises:
+        UserError: It says how much is free and how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {free / 1e9:.1f} GB are free and about {needed / 1e9:.1f} GB will be written: make room, "
+            "or choose another folder"
+        )
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder `path`, made with its parents where it is missing.
+
+    Raises:
+        UserError: A part of the path is a file, or it may not be made.
+    """
+    path = Path(path).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {path} cannot be made ({error.strerror}): choose another path") from None
+    return path
 
 
 def lock_file(path: Path, message: str) -> BinaryIO:
@@ -189,3 +290,13 @@ def _sibling(final: Path, suffix: str) -> Path:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, relative to it, with slashes; litter aside."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        for name in [*links, *files]:
+            if not is_litter(name):
+                yield Path(root, name).relative_to(folder).as_posix()

@@ -6,6 +6,7 @@ import argparse
 import pathlib
 import pickle
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from papers_shared.errors import UserError
+from papers_shared.hub import check_numbers
 
 NUMPY_CALLS = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.empty(0).__reduce__()[0]}
 NUMPY_TYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
@@ -32,10 +34,18 @@ ALLOWED: list[Any] = [
     ),
 ]
 """Types of training arguments and logged numbers, beside torch's own list; none of them runs code."""
+STATE_DICTS = ("state_dict", "model", "model_ema", "state_dict_ema", "ema")
+"""Keys under which a checkpoint may hold its weights, averaged ones (EMA) where there are no others."""
+NO_CHECKPOINTS = {
+    b"<": "a web page or XML",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself",
+    b"{": "JSON text",
+}
+"""How files begin that were saved in place of a checkpoint."""
 
 
 def load_official(path: Path | str) -> dict[str, Tensor]:
-    """The state dict in a torch or safetensors file: bare or under `state_dict` or `model`; no `module.` prefix.
+    """The state dict in a torch or safetensors file: bare or under one of `STATE_DICTS`; no `module.` prefix.
 
     Raises:
         UserError: No such file, not a checkpoint, or a pickle that holds objects other than tensors, numbers and
@@ -44,6 +54,7 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
+    check_is_checkpoint(path)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else load_torch(path, path)
     except UserError:
@@ -51,6 +62,28 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a checkpoint that torch or safetensors can read ({error})") from error
     return state_dict_of(content, path)
+
+
+def check_is_checkpoint(path: Path) -> None:
+    """Refuse a page or a pointer that was saved in place of a checkpoint, by how the file begins.
+
+    Raises:
+        UserError: It says what the file is.
+    """
+    if what := no_checkpoint(path):
+        raise UserError(f"{path} is {what}, not a checkpoint: download the file itself again")
+
+
+def no_checkpoint(path: Path) -> str:
+    """What a file is that was saved in place of a checkpoint, by how it begins; empty for anything else."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if b"\0" in start[:8]:  # as in all safetensors files, whose first bytes are a length
+        return ""
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next(
+        (what for mark, what in NO_CHECKPOINTS.items() if start.startswith(mark)), "" if start else "empty"
+    )
 
 
 def load_torch(file: Path | BinaryIO, path: Path) -> Any:
@@ -64,6 +97,8 @@ def load_torch(file: Path | BinaryIO, path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None and path.is_file() and not path.open("rb").read(2).startswith((b"PK", b"\x80")):
+            raise UserError(f"{path}: not a checkpoint that torch can read") from error
         raise refused(path, found[1] if found else "") from error
 
 
@@ -74,12 +109,45 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
         UserError: There is none.
     """
     if isinstance(content, dict):
-        content = content.get("state_dict", content.get("model", content))
+        content = next((content[key] for key in STATE_DICTS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content or not all(map(torch.is_tensor, content.values())):
-        raise UserError(
-            f"{path}: holds no state dict of tensors, neither by itself nor under 'state_dict' or 'model'"
-        )
+        keys = ", ".join(map(repr, STATE_DICTS))
+        raise UserError(f"{path}: holds no state dict of tensors, neither by itself nor under {keys}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def check_fits(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str, network: str
+) -> None:
+    """Refuse entries that are not exactly those of a network, or hold values that are no weights.
+
+    Args:
+        source: What the file is called in the message.
+        network: The network, in a few words.
+
+    Raises:
+        UserError: Counts, and the first names, of what is missing, surplus or of another shape; or the first entry
+            with values that are not finite.
+    """
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "surplus": [name for name in tensors if name not in expected],
+        "of another shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(own.shape)}"
+            for name, own in expected.items()
+            if name in tensors and tensors[name].shape != own.shape
+        ],
+    }
+    if any(problems.values()):
+        lists = [f"{len(names)} {what}: {first_names(names)}" for what, names in problems.items() if names]
+        raise UserError(f"{source} does not fit {network}; entries {'; '.join(lists)}")
+    check_numbers(tensors, expected, source)
+
+
+def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
+    """The first of many names, for a message; long ones are cut."""
+    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in map(str, names[:count])]
+    return ", ".join(shown) + (", ..." if len(names) > count else "")
 
 
 def refused(path: Path, found: str) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import typing
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.errors import UserError
-from papers_shared.files import save_tensors, write_json, writing_folder
+from papers_shared.files import save_tensors, write_bytes, write_json, write_text, writing_folder
+from papers_shared.paths import user_path
+from papers_shared.provenance import Origin
 from papers_shared.text import read_json
 from papers_shared.types import Device
 
@@ -42,7 +45,13 @@ class PretrainedFolder:
     EXTRA_FILES: ClassVar[tuple[str, ...]] = ()
     RETIRED_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     """Options that folders of earlier versions have in their configuration and that no longer describe the network."""
+    PIPELINE_TAG: ClassVar[str] = ""
+    """The task, as the Hub names it."""
+    LIMITS: ClassVar[str] = ""
+    """What a user of the model should know before believing it; stands in the card."""
     config: Any
+    origin: Origin = Origin()
+    """Where the weights come from; stored in `config.json`."""
     extra_files: Mapping[str, bytes] = MappingProxyType({})
 
     @classmethod
@@ -50,28 +59,18 @@ class PretrainedFolder:
         raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder, replacing an earlier model folder in one step.
+        """Write the folder, replacing an earlier model folder in one step; into a clone of a repository file by file.
 
         Raises:
-            UserError: The folder exists and holds anything but a model.
+            UserError: The folder exists and holds anything but a model of this project.
         """
         folder = Path(folder)
-        if folder.is_dir():
-            others = sorted(
-                {path.name for path in folder.iterdir()} - {WEIGHTS, CONFIG, CARD, *self._extra_names()}
-            )
-            if others:
-                raise UserError(
-                    f"{folder} holds other files ({_short(others)}) and would be replaced: name a new folder"
-                )
-        with writing_folder(folder) as partial:
-            tensors = self.state_dict()  # type: ignore[attr-defined]
-            compiled = "_orig_mod."  # the prefix that `torch.compile` gives to the modules it wraps
-            save_tensors({name.replace(compiled, ""): tensors[name] for name in tensors}, partial / WEIGHTS)
-            write_json(partial / CONFIG, self._description())
-            (partial / CARD).write_text(self.model_card(), encoding="utf-8")
-            for name, content in self.extra_files.items():
-                (partial / name).write_bytes(content)
+        self._check_own(folder)
+        if (folder / ".git").exists():
+            self._write(folder)
+            return folder
+        with writing_folder(folder, self._file_names()) as partial:
+            self._write(partial)
         return folder
 
     @classmethod
@@ -81,12 +80,17 @@ class PretrainedFolder:
         *,
         revision: str | None = None,
         device: str | torch.device = "cpu",
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
     ) -> Self:
         """Open a model folder, or a Hub repository (`owner/name`), in evaluation mode.
 
         Args:
             folder_or_repo: An existing folder is opened without any network access.
             revision: Branch, tag or commit of a Hub repository.
+            token, cache_dir, local_files_only, force_download: As `huggingface_hub.snapshot_download` has them.
 
         Raises:
             UserError: There is no such folder or repository, it holds another class, its configuration has a key that
@@ -95,8 +99,16 @@ class PretrainedFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = local_folder(folder_or_repo, revision, cls._extra_names())
-        config = cls._read_config(folder)
+        folder = local_folder(
+            folder_or_repo,
+            revision,
+            cls._extra_names(),
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        config, origin = cls._read_config(folder)
         if not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} has no {WEIGHTS}: it is not a complete model folder")
         try:
@@ -105,13 +117,27 @@ class PretrainedFolder:
             raise UserError(
                 f"{folder / WEIGHTS} cannot be read ({problem}): copy or download it again"
             ) from None
+        if getattr(
+            config, "pretrained", ""
+        ):  # a finished model needs no start weights, wherever they are now
+            config = dataclasses.replace(config, pretrained="")
         model = cls.from_config(config)
+        model.origin = origin
         _load_exactly(model, tensors, folder / WEIGHTS)
         extra = {name: folder / name for name in cls._extra_names()}
         model.extra_files = {name: path.read_bytes() for name, path in extra.items() if path.is_file()}
         model.to(device)  # type: ignore[attr-defined]
         model.eval()  # type: ignore[attr-defined]
         return model
+
+    def _write(self, folder: Path) -> None:
+        tensors = self.state_dict()  # type: ignore[attr-defined]
+        compiled = "_orig_mod."  # the prefix that `torch.compile` gives to the modules it wraps
+        save_tensors({name.replace(compiled, ""): tensors[name] for name in tensors}, folder / WEIGHTS)
+        write_json(folder / CONFIG, self._description())
+        write_text(folder / CARD, self.model_card())
+        for name, content in self.extra_files.items():
+            write_bytes(folder / name, content)
 
     def push_to_hub(
         self,
@@ -135,18 +161,35 @@ class PretrainedFolder:
         return str(commit.commit_url)
 
     def model_card(self) -> str:
-        """Text of the folder's README.md."""
-        package, name = _class_name(type(self)).rsplit(".", 1)
-        return (
-            f"---\nlibrary_name: {package}\ntags:\n- {package}\n---\n\n# {name}\n\n"
-            f"A model of the Python package `{package}`.\n\n"
-            f"```python\nfrom {package} import {name}\n\n"
-            f'model = {name}.from_pretrained("PATH OR REPOSITORY")\n```\n'
+        """Text of the folder's README.md, with the metadata that the Hub reads."""
+        from papers_shared.card import model_card
+
+        return model_card(
+            _class_name(type(self)), self.config, self.origin, task=self.PIPELINE_TAG, limits=self.LIMITS
         )
 
     @classmethod
     def _extra_names(cls) -> tuple[str, ...]:
         return (TRAINING, *cls.EXTRA_FILES)
+
+    @classmethod
+    def _file_names(cls) -> tuple[str, ...]:
+        return (WEIGHTS, CONFIG, CARD, *cls._extra_names())
+
+    @classmethod
+    def _check_own(cls, folder: Path) -> None:
+        """Refuse a folder that holds another library's model: its files have the same names."""
+        path = folder / CONFIG
+        if (folder / WEIGHTS).exists() and not path.exists():
+            raise UserError(
+                f"{folder} holds weights without a {CONFIG} and would be replaced: name a new folder"
+            )
+        if path.is_file():
+            description = read_json(path)
+            if not isinstance(description, dict) or not {"class", "config", "format"} <= description.keys():
+                raise UserError(
+                    f"{folder} holds a model of another library and would be replaced: name a new folder"
+                )
 
     def _description(self) -> dict[str, Any]:
         name = _class_name(type(self))
@@ -160,11 +203,12 @@ class PretrainedFolder:
             "format": FORMAT,
             "class": name,
             "config": dataclass_to_json(self.config),
+            "origin": dataclass_to_json(self.origin),
             "versions": versions,
         }
 
     @classmethod
-    def _read_config(cls, folder: Path) -> Any:
+    def _read_config(cls, folder: Path) -> tuple[Any, Origin]:
         path = folder / CONFIG
         if not path.is_file():
             raise UserError(f"{folder} has no {CONFIG}: it is not a model folder{_hint(folder)}")
@@ -181,7 +225,8 @@ class PretrainedFolder:
         config = description["config"]
         if isinstance(config, dict):
             config = {key: value for key, value in config.items() if key not in cls.RETIRED_OPTIONS}
-        return dataclass_from_json(config_class, config, f"{path}: config")
+        origin = dataclass_from_json(Origin, description.get("origin", {}), f"{path}: origin")
+        return dataclass_from_json(config_class, config, f"{path}: config"), origin
 
 
 def open_model(cls: type[Self], model: str | Path, device: Device = "auto") -> Self:
@@ -218,18 +263,44 @@ def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise UserError(f"{path} does not fit the network of its configuration; {'; '.join(problems)}")
+    check_numbers(tensors, own, path)
     model.load_state_dict(tensors)
 
 
+def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str | Path) -> None:
+    """Refuse weights that are not finite, or of another kind of number than the network's.
+
+    Args:
+        own: The network's entries; names that it lacks are left to others.
+
+    Raises:
+        UserError: It names the first such entry.
+    """
+    import torch
+
+    for name, tensor in tensors.items():
+        if (
+            name in own and own[name].is_floating_point() and not tensor.is_floating_point()
+        ) or tensor.is_complex():
+            raise UserError(f"{source}: {name} holds {tensor.dtype}, which are no weights of this network")
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{source}: {name} holds values that are not finite: the training diverged or the file is damaged"
+            )
+
+
 def local_folder(
-    folder_or_repo: str | Path, revision: str | None = None, extra: tuple[str, ...] = ()
+    folder_or_repo: str | Path, revision: str | None = None, extra: tuple[str, ...] = (), **options: Any
 ) -> Path:
     """The model folder itself, or the downloaded snapshot of the Hub repository, with its `extra` files.
+
+    Args:
+        options: Further ones of `huggingface_hub.snapshot_download`.
 
     Raises:
         UserError: There is no such folder, and no such repository to be had.
     """
-    folder = Path(folder_or_repo).expanduser()
+    folder = user_path(folder_or_repo)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -240,7 +311,10 @@ def local_folder(
     try:
         return Path(
             snapshot_download(
-                str(folder_or_repo), revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD, *extra]
+                str(folder_or_repo),
+                revision=revision,
+                allow_patterns=[WEIGHTS, CONFIG, CARD, *extra],
+                **options,
             )
         )
     except (OSError, HFValidationError) as problem:

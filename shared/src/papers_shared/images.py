@@ -6,8 +6,10 @@ import os
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,10 +19,13 @@ from papers_shared.errors import UserError
 MAX_PIXELS = 178_956_970
 """Default size limit, the same as Pillow's own: about 13,400 x 13,400, half a gigabyte as RGB."""
 
+CHANNELS = (1, 3, 4)
+"""Grey, RGB and RGBA."""
+
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 """What is read, whatever a file is called; Pillow knows more, and starts other programs for some of it."""
 
-_READ_ERRORS = (
+READ_ERRORS = (
     Image.DecompressionBombError,
     OSError,
     SyntaxError,
@@ -34,11 +39,11 @@ _READ_ERRORS = (
 )
 
 
-def load_image(source: str | Path | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An image as 8-bit RGB, upright as viewers show it (see `to_rgb`); of several frames the first.
 
     Args:
-        source: A path, an open binary file, or a Pillow image.
+        source: A path, an open binary file, a Pillow image, or an array or tensor as `from_array` takes it.
         max_pixels: Limit of width x height, applied before the pixels are decoded.
 
     Raises:
@@ -46,18 +51,81 @@ def load_image(source: str | Path | BinaryIO | Image.Image, *, max_pixels: int =
     """
     if isinstance(source, Image.Image):
         return _decode(source, "the image", max_pixels)
-    if not isinstance(source, str | os.PathLike):
+    if hasattr(source, "read"):
         return _read(source, getattr(source, "name", "the image"), max_pixels)
-    try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            what = "a folder" if os.path.isdir(source) else "no regular file"
-            raise UserError(f"{source} is {what}, not an image")
-        with open(source, "rb") as file:
-            return _read(file, str(source), max_pixels)
-    except FileNotFoundError:
-        raise UserError(f"{source}: no such file") from None
-    except OSError as problem:
-        raise UserError(f"{source} cannot be read ({problem.strerror})") from None
+    if not isinstance(source, str | os.PathLike):
+        return _decode(from_array(source), "the image", max_pixels)
+    with regular_file(source) as file:
+        return _read(file, str(source), max_pixels)
+
+
+def from_array(values: Any) -> Image.Image:
+    """An array or a tensor of pixels as a Pillow image, grey, RGB or RGBA.
+
+    Args:
+        values: (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; whole numbers in 0..255, uint16 in 0..65535,
+            booleans, or floats in 0..1.
+
+    Raises:
+        UserError: Another type, shape or range.
+    """
+    if hasattr(values, "detach"):  # a tensor of torch, maybe on a GPU or in bfloat16
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    if not isinstance(values, np.ndarray):
+        raise UserError(
+            f"the image is of type {type(values).__name__}: give a path, a Pillow image, an array or a tensor"
+        )
+    shape = values.shape
+    if values.ndim == 3 and shape[-1] not in CHANNELS and shape[0] in CHANNELS:
+        values = values.transpose(1, 2, 0)
+    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] in CHANNELS)):
+        raise UserError(
+            f"the image has the shape {shape}: it must be (height, width), or have 1, 3 or 4 channels first or last"
+        )
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * 255
+    elif values.dtype == np.uint16 or np.issubdtype(values.dtype, np.floating):
+        values = _to_bytes(values, "the image")
+    elif not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 255:
+        raise UserError(
+            f"the image holds {values.dtype} outside 0..255: give 8-bit values, or floats in 0..1"
+        )
+    return Image.fromarray(np.ascontiguousarray(values.astype(np.uint8)))
+
+
+@contextmanager
+def open_image(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """An image as Pillow opens it: size and mode are known, the pixels are read when they are asked for.
+
+    Args:
+        source: A path or an open binary file.
+        max_pixels: Limit of width x height.
+
+    Raises:
+        UserError: As `load_image`; damage that shows while the block reads the pixels too.
+    """
+    if not isinstance(source, str | os.PathLike):
+        with _opened(source, getattr(source, "name", "the image"), max_pixels) as image:
+            yield image
+        return
+    with regular_file(source) as file, _opened(file, str(source), max_pixels) as image:
+        yield image
+
+
+def verify_image(source: str | Path) -> None:
+    """Read all of an image file, for nothing but to see that it can be read; a JPEG at an eighth of its size.
+
+    Raises:
+        UserError: As `load_image`.
+    """
+    with open_image(source) as image:
+        image.draft("RGB", (image.width // 8, image.height // 8))
+        image.load()
+        if image.mode == "F" or image.mode.startswith("I"):
+            to_rgb(image, str(source))
 
 
 def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
@@ -72,7 +140,7 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     try:
         turned = image.getexif().get(0x0112, 1) != 1
         image = ImageOps.exif_transpose(image) if turned else image
-    except _READ_ERRORS:
+    except READ_ERRORS:
         pass
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_to_bytes(np.asarray(image), name)).convert("RGB")
@@ -86,14 +154,51 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
         raise UserError(f"{name} has the colour mode {image.mode}, which cannot be shown as RGB") from None
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+@contextmanager
+def regular_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """An image's file, open to be read as bytes; a pipe or a device, which may never end, is refused.
+
+    Raises:
+        UserError: The file is missing, no regular file, or cannot be opened.
+    """
     try:
-        image = _open(file)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            what = "a folder" if os.path.isdir(path) else "no regular file"
+            raise UserError(f"{path} is {what}, not an image")
+        file = open(path, "rb")  # noqa: SIM115 (closed below; what the block raises is not about opening)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{path} cannot be read ({getattr(problem, 'strerror', problem)})") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _opened(file: BinaryIO, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    image = _identified(file, name)
+    _check_size(image, name, max_pixels)
+    try:
+        yield image
+    except UserError:
+        raise
+    except READ_ERRORS as problem:
+        raise UserError(f"{name} is damaged or cut off ({problem})") from None
+
+
+def _read(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    return _decode(_identified(file, name), name, max_pixels)
+
+
+def _identified(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        return _open(file)
     except Image.UnidentifiedImageError:
         raise UserError(f"{name} is not an image in a known format ({', '.join(FORMATS)})") from None
-    except _READ_ERRORS as problem:
+    except READ_ERRORS as problem:
         raise UserError(f"{name} cannot be read as an image ({problem})") from None
-    return _decode(image, name, max_pixels)
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -112,16 +217,20 @@ def _open(file: BinaryIO) -> Image.Image:
     raise Image.UnidentifiedImageError
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise UserError(
             f"{name} has {width} x {height} = {width * height:,} pixels, more than the limit of "
             f"{max_pixels:,}: shrink it or raise the limit"
         )
+
+
+def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    _check_size(image, name, max_pixels)
     try:
         image.load()
-    except _READ_ERRORS as problem:
+    except READ_ERRORS as problem:
         raise UserError(f"{name} is damaged or cut off ({problem})") from None
     return to_rgb(image, name)
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from papers_shared.errors import UserError
+from papers_shared.files import check_writable
+
 RGB = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
 
@@ -46,6 +49,19 @@ def page(headline: str, lead: str, body: Iterable[str], footnote: str) -> str:
 </main>
 </html>
 """
+
+
+def check_page(path: Path, headline: str) -> None:
+    """Refuse, before the work, a file that could not be written or that holds anything but a page of this headline.
+
+    Raises:
+        UserError: It says which file.
+    """
+    check_writable(path)
+    if path.is_file() and f"<h1>{text(headline)}</h1>" not in path.read_text(
+        encoding="utf-8", errors="replace"
+    ):
+        raise UserError(f"{path} exists and is no page of this command: name another --output")
 
 
 def section(title: str, *parts: str) -> str:

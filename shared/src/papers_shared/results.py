@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from papers_shared.errors import UserError
+from papers_shared.files import check_writable
+from papers_shared.text import read_json
+
+RECORDS = "predictions.jsonl"
+"""One line for each prediction, in a folder of predictions."""
 
 
 def evaluation_file(model: str, output: str, *about: str) -> Path:
@@ -19,6 +28,32 @@ def evaluation_file(model: str, output: str, *about: str) -> Path:
     folder = Path(model)
     parent, name = (folder.resolve().parent, folder.resolve().name) if folder.is_dir() else (Path(), model)
     return parent / f"{_slug('-'.join([name, 'evaluation', *filter(None, about)]))}.json"
+
+
+def check_evaluation(file: Path, about: Mapping[str, Any]) -> None:
+    """Refuse, before the work, an output file that holds anything but an earlier run of the same evaluation.
+
+    Args:
+        about: What tells evaluations apart, as the file holds it at its top: model, data, split, protocol.
+
+    Raises:
+        UserError: The file cannot be written, is no evaluation, or one of something else.
+    """
+    check_writable(file)
+    if not file.exists():
+        return
+    try:
+        found = read_json(file)
+    except UserError:
+        found = None
+    if not isinstance(found, dict) or not about.keys() <= found.keys():
+        raise UserError(f"{file} exists and is no evaluation of this kind: name another --output")
+    for key, value in about.items():
+        if found[key] != value:
+            raise UserError(
+                f"{file} holds an evaluation with {key} {found[key]!r}, and this one has {value!r}: "
+                "name another --output"
+            )
 
 
 def _slug(text: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,9 @@ def read_text(path: str | Path) -> str:
         UserError: The file is missing, no regular file, or not text in that encoding; it names the line.
     """
     path = Path(path)
+    check_regular(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path} is no regular file: name a text file")
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
@@ -40,9 +39,7 @@ def read_text(path: str | Path) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}, line {line}, is not text in {encoding.upper()}: save the file as UTF-8"
-        ) from None
+        raise _not_text(path, line, encoding) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -59,3 +56,96 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} is not JSON ({error})") from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply to be read") from None
+
+
+def read_json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """(line number from 1, value) of each line of a JSON-lines file that is not blank, read one by one.
+
+    Raises:
+        UserError: As `read_text`, or a line is not JSON, or nested too deeply.
+    """
+    for number, line in _lines(Path(path)):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}, is not JSON ({error})") from None
+        except RecursionError:
+            raise UserError(f"{path}, line {number}, is nested too deeply to be read") from None
+        yield number, value
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of a text file; one in UTF-8 is not held in memory."""
+    check_regular(path)
+    with open(path, "rb") as file:
+        start = file.read(4)
+        encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
+        if encoding in ("utf-8", "utf-8-sig"):
+            file.seek(3 if encoding == "utf-8-sig" else 0)
+            for number, raw in enumerate(file, start=1):
+                try:
+                    yield number, raw.decode("utf-8")
+                except UnicodeDecodeError:
+                    raise _not_text(path, number, "utf-8") from None
+            return
+    yield from enumerate(read_text(path).split("\n"), start=1)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: reading a pipe or a device has no end.
+
+    Raises:
+        UserError: There is no such file, or it is a folder, a pipe or a device.
+    """
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+    if not regular:
+        raise UserError(f"{path} is no regular file: name a text file")
+
+
+def _not_text(path: Path, line: int, encoding: str) -> UserError:
+    return UserError(f"{path}, line {line}, is not text in {encoding.upper()}: save the file as UTF-8")
+
+
+def read_table(path: str | Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number from 1, values by column) of each row of a table whose first line names the columns.
+
+    The columns are separated by the one of comma, semicolon, tab and bar that the first line has most of. Values that a
+    short row lacks are empty.
+
+    Raises:
+        UserError: As `read_text`, no rows, a column named twice, or a row with more values than columns.
+    """
+    text = read_text(path)
+    header = text.lstrip("\n").split("\n", 1)[0]
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t|", key=header.count))
+    found: list[tuple[int, dict[str, str]]] = []
+    columns: list[str] = []
+    try:
+        for row in rows:
+            values = [value.strip() for value in row]
+            if not any(values):
+                continue
+            if not columns:
+                columns = values
+                if len(set(columns)) < len(columns):
+                    raise UserError(f"{path}, line {rows.line_num}: two columns have one name")
+                continue
+            if len(values) > len(columns):
+                raise UserError(
+                    f"{path}, line {rows.line_num}: {len(values)} values for {len(columns)} columns; "
+                    "values that hold the separator stand in double quotes"
+                )
+            padded = values + [""] * (len(columns) - len(values))
+            found.append((rows.line_num, dict(zip(columns, padded, strict=True))))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}, is no row of a table ({error})") from None
+    if not found:
+        raise UserError(f"{path} holds no row below a line of column names")
+    return found

@@ -7,8 +7,12 @@ from typing import Literal
 RGB = tuple[int, int, int]
 """Red, green, blue in 0..255."""
 
-Device = Literal["auto", "cpu", "cuda"]
-"""Where a network computes; auto: on a GPU if there is one."""
+Device = str
+"""Where a network computes: auto, cpu, cuda, cuda:N or mps; auto: on a GPU if there is one."""
 
-Precision = Literal["no", "bf16", "fp16"]
-"""What autocast computes in; no: float32."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""What matrix products and convolutions compute in. fp32: float32; tf32: the same, but a GPU rounds the factors to ten
+bits; bf16, fp16: autocast."""
+
+AskedPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+"""A `Precision`, or auto: bf16 on a GPU that has it, fp32 elsewhere."""

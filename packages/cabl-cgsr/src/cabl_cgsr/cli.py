@@ -15,7 +15,7 @@ USAGE = {
     "evaluate": "I-AUC and P-F1 of models:  cabl-cgsr evaluate runs/casia2/best --data.root CASIA1",
     "robustness": "P-F1 under JPEG and blur:  cabl-cgsr robustness MODEL --data.root CASIA1",
     "predict": "judge images:              cabl-cgsr predict MODEL photo.jpg",
-    "data": "check, toy:                cabl-cgsr data check CASIA2",
+    "data": "check, convert, toy:       cabl-cgsr data check CASIA2",
     "convert": "import checkpoints:        cabl-cgsr convert Conformer_small_patch16.pth MODEL",
     "export": "write ONNX, torch.export:  cabl-cgsr export MODEL --output model.onnx",
     "figures": "draw the paper's panel:    cabl-cgsr figures MODEL --images a.jpg",
@@ -49,7 +49,8 @@ def _train(arguments: list[str]) -> int:
 
     folder = train(recipe)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"done: {folder} (best/ and last/ are model folders)")
+        models = "best/ and last/ are model folders" if recipe.data.val_share else "last/ is a model folder"
+        print(f"done: {folder} ({models})")
     return 0
 
 
@@ -60,21 +61,19 @@ def _convert(arguments: list[str]) -> int:
     from cabl_cgsr.config import CablConfig
     from cabl_cgsr.convert import convert
 
-    report = convert(options.source, options.output, CablConfig(operator=options.operator))
+    report = convert(options.source, options.output, CablConfig(operator=options.operator), options.sha256)
     report.print()
     return report.exit_code
 
 
 def _data(arguments: list[str]) -> int:
-    actions = ("check", "toy")
+    actions = ("check", "convert", "toy")
     if not arguments or arguments[0] not in actions:
         print(f"usage: cabl-cgsr data {{{','.join(actions)}}} ...  (`cabl-cgsr data check --help`)")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     action, rest = arguments[0], arguments[1:]
-    from cabl_cgsr.options import DataCheckOptions, DataToyOptions
+    import cabl_cgsr.options
 
-    kind = DataCheckOptions if action == "check" else DataToyOptions
+    kind = getattr(cabl_cgsr.options, f"Data{action.capitalize()}Options")
     options = parse(kind, rest, f"cabl-cgsr data {action}")
-    from cabl_cgsr.data.commands import run_check, run_toy
-
-    return run_check(options) if action == "check" else run_toy(options)
+    return getattr(importlib.import_module("cabl_cgsr.data.commands"), f"run_{action}")(options)

@@ -6,14 +6,17 @@ What the paper leaves open is a named field here, with its default. Importing th
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from papers_shared.errors import UserError
+from papers_shared.ranges import Within, check_ranges
 from papers_shared.training import config as training
 
 NUM_BLOCKS = 12
 SMALLEST_SIZE = 16
 """Pixels of a side: one patch."""
+LARGEST_SIZE = 4096
+"""Pixels of a side: attention over 65,536 patches takes 17 GB for each head."""
 
 PromptVariant = Literal["null", "point", "box", "box_point"]
 """Table VI. null: the coarse mask stands; point: the positive one; box; box_point: box and both points."""
@@ -45,7 +48,7 @@ class CablConfig:
 
     operator: Literal["sobel", "prewitt", "scharr", "none"] = "sobel"
     """Table V compares sobel and prewitt; scharr is an extra; none: the plain dual-branch network."""
-    blocks: int = 12
+    blocks: Annotated[int, Within(0, NUM_BLOCKS)] = 12
     """The first n blocks get it. Table IV: 4, 8, 12."""
     structure: Literal["i", "i_edges", "ii", "iii"] = "iii"
     """With g = gate(S(X)). iii: X + g * X (Eq. 1); i: g * X; i_edges: g alone; ii: X + g. The drawing that
@@ -63,7 +66,7 @@ class CablConfig:
     """zeros draws false edges around the image."""
     magnitude: Literal["l2", "l1"] = "l2"
     """l2: sqrt(gx^2 + gy^2 + eps); l1: |gx| + |gy|."""
-    eps: float = 1e-12
+    eps: Annotated[float, Within(0, 1, above=True)] = 1e-12
     """Under the root, which has no finite gradient at 0."""
 
 
@@ -78,7 +81,7 @@ class CamConfig:
     attention: Literal["matrix", "transposed", "class_row", "none"] = "matrix"
     """matrix: A @ map, TransCAM's rule; transposed: A^T @ map; class_row: the class token's row of A times
     the map, element by element, nearest to the letter of Eq. (2)."""
-    sizes: tuple[int, ...] = (256, 512, 768)
+    sizes: Annotated[tuple[int, ...], Within(SMALLEST_SIZE, LARGEST_SIZE, filled=True)] = (256, 512, 768)
     """Squares, in pixels, to which an image is resized (Section III-A)."""
     mirror: bool = True
     """Each size also mirrored left to right."""
@@ -110,27 +113,43 @@ class PromptConfig:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """From image score to verdict, chosen on held-out images at each validation of a training."""
+
+    temperature: Annotated[float, Within(0, above=True)] = 1.0
+    """The logit of the score is divided by it: the probability that the image is manipulated."""
+    threshold: Annotated[float, Within(0, 1)] = 0.5
+    """An image is judged manipulated when the probability exceeds this."""
+    unsure: Annotated[float, Within(0, 1)] = 0.0
+    """Probabilities nearer to the threshold than this are judged "can't say"."""
+    images: Annotated[int, Within(0)] = 0
+    """Held-out images that it was chosen on; 0: it was not chosen, and the score is the probability."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network and the preprocessing it was trained with; saved beside the weights as `config.json`."""
 
     backbone: str = "conformer_small"
     """A name in `BACKBONES`."""
     pretrained: str = ""
-    """Start weights of the backbone: a model folder or Hub name written by this package."""
-    num_logits: int = 1
+    """Start weights of the backbone: a model folder; a checkpoint of Conformer; a Hub name or `owner/name/FILE`; an
+    https address. See docs/weights.md."""
+    num_logits: Annotated[int, Within(1, 1024)] = 1
     """Outputs of each head; the last one stands for "manipulated"."""
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     """sigmoid: each logit by itself; softmax: over the logits, which then must be two."""
-    drop_path_rate: float = 0.1
+    drop_path_rate: Annotated[float, Within(0, 0.99)] = 0.1
     """Stochastic depth of the last transformer block; rises linearly from 0."""
     grad_checkpointing: bool = False
     """Compute the edge maps again in the backward pass: a fifth less memory in training, for some more time."""
     cabl: CablConfig = field(default_factory=CablConfig)
     cam: CamConfig = field(default_factory=CamConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    calibration: Calibration = field(default_factory=Calibration)
+    mean: Annotated[tuple[float, float, float], Within(-65_535, 65_535)] = (123.675, 116.28, 103.53)
     """Subtracted from RGB pixels on 0..255."""
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    std: Annotated[tuple[float, float, float], Within(0.001, 65_535)] = (58.395, 57.12, 57.375)
     """Divides RGB pixels after the subtraction."""
 
 
@@ -148,33 +167,50 @@ class DataConfig:
         "columbia",
         "coverage",
         "imd2020",
+        "nist16",
+        "dso1",
+        "korus",
+        "autosplice",
         "wscl",
         "imdlbenco",
         "folders",
     ] = "auto"
-    """The released layout of a data set; wscl, imdlbenco: a JSON list, see `list`; folders: authentic/,
-    manipulated/ and, for evaluation, masks/; auto: recognised from the folders."""
+    """The released layout of a data set, see DATA.md; folders: authentic/, manipulated/ and, for evaluation, masks/;
+    auto: recognised from the names of folders and files."""
     list: str = ""
-    """The JSON list of the layouts wscl and imdlbenco, or a text file with one image's name a line that picks
-    from the set; relative to `root` or absolute."""
+    """A list of images, masks and labels (JSON of WSCL or IMDLBenCo, CSV, text), or of names alone, which picks from
+    the set; relative to `root` or absolute."""
     subset: Literal["auto", "train", "val", "all"] = "auto"
-    """Of a WSCL list, whose `val` is the test set; auto: train for training, val for everything else."""
+    """Of a WSCL list, whose `val` is the test set, or of folders named train, val and test; auto: train for training,
+    val (or test) for everything else."""
+    allow_outside: bool = False
+    """Follow names in lists that lead out of the data folder."""
+    invert_masks: bool = False
+    """Read black as manipulated; for NIST16 and DSO-1, whose masks are so already, read white as manipulated."""
+    mask_threshold: Annotated[int, Within(0, 254)] = 0
+    """Grey level of a mask up to which a pixel counts as authentic: 127 for masks with traces of JPEG."""
     coverage_forgeries: Literal[100, 91] = 100
     """Of COVERAGE; 91: without those whose masks have another size, as others do."""
-    val_share: float = 0.1
-    """Share of the training set that is held out for validation, by image label alone."""
-    split_seed: int = 0
+    val_share: Annotated[float, Within(0, 0.9)] = 0.1
+    """Share of the training set that is held out for validation, by image label alone; 0: none, and the model of the
+    last step is the result."""
+    split_seed: Annotated[int, Within(0, 2**63 - 1)] = 0
     """Decides which images are held out."""
-    long_side: tuple[int, int] = (320, 640)
-    """A training image is resized, aspect ratio kept, to a long side drawn uniformly from this range."""
-    crop_size: int = 512
+    long_side: Annotated[tuple[int, int], Within(0, 16_384, ascending=True)] = (320, 640)
+    """A training image is resized, aspect ratio kept, to a long side drawn uniformly from this range; 0 0: it keeps
+    its size."""
+    crop_size: Annotated[int, Within(SMALLEST_SIZE, LARGEST_SIZE)] = 512
     """Side of the random crop; what is smaller is padded with zeros after the normalisation."""
-    flip: float = 0.5
+    flip: Annotated[float, Within(0, 1)] = 0.5
     """Probability of the horizontal flip."""
-    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
+    jitter: Annotated[tuple[float, float, float, float], Within(0, 1)] = (0.3, 0.3, 0.3, 0.1)
     """Strength of the random brightness, contrast, saturation and hue."""
-    workers: int = 2
-    """Loader processes per training process."""
+    workers: Annotated[int, Within(-1, 1024)] = -1
+    """Loader processes per training process; -1: one for each core that it may use, 12 at most."""
+    timeout: Annotated[int, Within(0)] = 600
+    """Seconds to wait for a batch of a loader process before the run ends with a sentence; 0: for ever."""
+    verify: bool = False
+    """Compare the contents of all files with those that a resumed run began with, in place of sizes and times."""
 
 
 @dataclass(frozen=True)
@@ -224,20 +260,12 @@ def check_config(config: ModelConfig) -> None:
     """
     if config.backbone not in BACKBONES:
         raise UserError(f"--model.backbone is {config.backbone!r}: choose one of {', '.join(BACKBONES)}")
-    if config.num_logits < 1:
-        raise UserError(
-            f"--model.num-logits is {config.num_logits}: choose 1, or 2 for authentic and manipulated"
-        )
     if config.activation == "softmax" and config.num_logits < 2:
         raise UserError("--model.activation is 'softmax': that needs --model.num-logits 2")
-    if not 0 <= config.cabl.blocks <= NUM_BLOCKS:
-        raise UserError(f"--model.cabl.blocks is {config.cabl.blocks}: choose 0 to {NUM_BLOCKS}")
-    if not 0 <= config.drop_path_rate < 1:
-        raise UserError(f"--model.drop-path-rate is {config.drop_path_rate}: choose a number in [0, 1)")
-    if not config.cam.sizes or min(config.cam.sizes) < SMALLEST_SIZE:
-        raise UserError(
-            f"--model.cam.sizes is {list(config.cam.sizes)}: name one or more sizes of {SMALLEST_SIZE} pixels or more"
-        )
+    threshold = config.prompts.threshold
+    if threshold != "otsu" and not 0 <= threshold <= 1:
+        raise UserError(f"--model.prompts.threshold is {threshold!r}: give 0 to 1, or 'otsu'")
+    check_ranges(config, "--model.")
 
 
 def check_data(config: DataConfig) -> None:
@@ -246,18 +274,12 @@ def check_data(config: DataConfig) -> None:
     Raises:
         UserError: It names the option and what it may be.
     """
-    low, high = config.long_side
-    if not 0 < low <= high and (low, high) != (0, 0):
+    check_ranges(config, "--data.")
+    if config.long_side[0] == 0 < config.long_side[1]:
         raise UserError(
-            f"--data.long-side is {low} {high}: give the smaller size first, or 0 0 to keep the size"
+            f"--data.long-side is {config.long_side}: give two sizes from 1 on, or 0 0 to keep the size"
         )
-    if config.crop_size < SMALLEST_SIZE:
-        raise UserError(f"--data.crop-size is {config.crop_size}: give {SMALLEST_SIZE} or more")
-    if config.workers < 0:
-        raise UserError(f"--data.workers is {config.workers}: give 0 or more")
-    if not 0 <= config.flip <= 1:
-        raise UserError(f"--data.flip is {config.flip}: give a probability")
-    if not (all(0 <= strength <= 1 for strength in config.jitter) and config.jitter[3] <= 0.5):
+    if config.jitter[3] > 0.5:
         raise UserError(
-            f"--data.jitter is {list(config.jitter)}: give numbers in [0, 1], the last one at most 0.5"
+            f"--data.jitter is {list(config.jitter)}: give at most 0.5 as the last number, the hue"
         )

@@ -1,7 +1,7 @@
-"""Converts official checkpoints, Conformer-S (ImageNet) and TransCAM, to model folders.
+"""Converts checkpoints of Conformer-S (ImageNet; of its authors or of mmpretrain) and TransCAM to model folders.
 
 Strict: unknown, missing and misshapen entries are errors; only heads that do not fit start fresh, and the report lists
-them. The official names are the network's own, so there is no table of names. A pickle is read with
+them. The authors' names are the network's own; `cabl_cgsr.names` has mmpretrain's. A pickle is read with
 `weights_only=True` and a short list of harmless types.
 """
 
@@ -16,10 +16,15 @@ from torch import Tensor
 
 from cabl_cgsr.config import BACKBONES, CablConfig, ModelConfig
 from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.names import authors_names
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
+from papers_shared.files import check_replaceable
 from papers_shared.foreign import load_official
+from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
+from papers_shared.provenance import Origin
 from papers_shared.seeding import forked_rng
+from papers_shared.weights import fetch_weights
 
 HEADS = (
     "conv_cls_head.weight",
@@ -38,24 +43,31 @@ class Converted(NamedTuple):
     """Names that the checkpoint has no value for: they start fresh."""
 
 
-def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = None) -> Report:
+def convert(
+    source: Path | str, output: Path | str, cabl: CablConfig | None = None, sha256: str = ""
+) -> Report:
     """Write the checkpoint `source` as the model folder `output`, which serves as `--model.pretrained`.
 
     Heads of one or two classes with a 3x3 convolution are kept. Those of another number of classes, and
     ImageNet's linear ones, are left out: the folder's heads are then drawn from seed 0.
 
     Args:
+        source: A file, a folder with one weight file, a Hub name, a file inside a Hub repository or an https address
+            (`papers_shared.weights.fetch_weights`).
         cabl: The edge gates to write into the folder's configuration; None: no operator, as the checkpoint
             was trained. They have no weights.
+        sha256: What the file must have as its SHA-256; empty: anything.
 
     Returns:
         What was read, what starts fresh and what was written, as notes.
 
     Raises:
         UserError: The file cannot be read, holds other Python objects, or does not fit Conformer-S name by
-            name.
+            name, or `output` holds other files.
     """
-    official = load_official(source)
+    check_replaceable(output, (WEIGHTS, CONFIG, CARD, TRAINING))
+    weights = fetch_weights(source, sha256=sha256, package="cabl-cgsr")
+    official = load_official(weights.file)
     try:
         converted = convert_state_dict(official, cabl)
     except UserError as error:
@@ -63,9 +75,12 @@ def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = No
     with forked_rng(0):
         localizer = Localizer.from_config(converted.config)
     localizer.load_state_dict(converted.tensors, strict=not converted.fresh)
+    fresh = tuple(dict.fromkeys(name.partition(".")[0] for name in converted.fresh))
+    localizer.origin = Origin(fresh, (f"backbone: {weights.sentence()}",))
     localizer.save_pretrained(output)
     report = Report()
-    report.add("note", source, f"{len(official):,} entries read, {len(converted.tensors):,} taken")
+    report.add("note", weights.origin, f"its SHA-256 is {weights.digest}")
+    report.add("note", weights.origin, f"{len(official):,} entries read, {len(converted.tensors):,} taken")
     for name in converted.fresh:
         report.add("note", name, "starts fresh", "train it before the logits and maps are used")
     parameters, config = sum(parameter.numel() for parameter in localizer.parameters()), converted.config
@@ -81,10 +96,13 @@ def convert(source: Path | str, output: Path | str, cabl: CablConfig | None = No
 def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None = None) -> Converted:
     """Entries of Conformer-S or TransCAM under the names of `Localizer`: all but the heads' lie in `backbone.`.
 
+    Names as this package saves them, and mmpretrain's, are taken too.
+
     Raises:
-        UserError: Unknown names, missing names, tensors of another shape; the
-            lists name them as the checkpoint does.
+        UserError: Unknown names, missing names, tensors of another shape, weights that are not finite; the lists name
+            the first of them as the checkpoint does.
     """
+    official = authors_names(official)
     num_logits, kept = _heads(official)
     config = ModelConfig(
         backbone=_backbone(official),
@@ -96,6 +114,7 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
             name.removeprefix("backbone."): tensor
             for name, tensor in Localizer.from_config(config).state_dict().items()
         }
+    check_numbers(official, expected, "the checkpoint")
     tensors = {name: tensor for name, tensor in official.items() if kept or name not in HEADS}
     for name in expected:
         if name.endswith(".num_batches_tracked") and name not in tensors:
@@ -111,13 +130,17 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
         ],
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
         raise UserError("not a Conformer-S with patches of 16 pixels; " + "; ".join(lists))
     return Converted(
         config,
         {name if name in HEADS else f"backbone.{name}": tensor for name, tensor in tensors.items()},
         [] if kept else list(HEADS),
     )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _heads(official: Mapping[str, Tensor]) -> tuple[int, bool]:

@@ -26,7 +26,6 @@ from cabl_cgsr.scores import COARSE, definitions, number
 from cabl_cgsr.toy import PHOTOGRAPHS, write_casia
 from cabl_cgsr.train import train
 from papers_shared import pages
-from papers_shared.errors import UserError
 from papers_shared.files import write_text
 from papers_shared.pages import Curve, chart, keys
 from papers_shared.sam import GrabCut
@@ -34,6 +33,7 @@ from papers_shared.sam import GrabCut
 if TYPE_CHECKING:
     from cabl_cgsr.options import DemoOptions
 
+HEADLINE = "Is it manipulated, and where"
 CHANCE = 0.5
 MARGIN = 0.2
 """The demo fails unless the test I-AUC beats chance by this much."""
@@ -50,6 +50,7 @@ def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]
         `everything`, the P-F1 of marking every pixel.
     """
     output = Path(output)
+    pages.check_page(output / "index.html", HEADLINE)
     recipe = _recipe(output, steps, seed)
     write_casia(Path(recipe.data.root).parent, seed=seed)
     began = time.perf_counter()
@@ -147,7 +148,7 @@ def _page(localizer: Localizer, recipe: Recipe, test: DataConfig, rows: Any, res
         + f". Refiner: grabcut. Seed {recipe.run.seed}. Run folder: {run}. Photographs, all from scikit-image's "
         f"wheel: {licences}."
     )
-    return pages.page("Is it manipulated, and where", lead, body, note)
+    return pages.page(HEADLINE, lead, body, note)
 
 
 def _gallery(localizer: Localizer, rows: Any) -> list[str]:
@@ -229,8 +230,6 @@ def _commands(run: Path, test: DataConfig) -> list[tuple[str, str]]:
 
 def run(options: DemoOptions) -> int:
     """`cabl-cgsr demo`: 0, or 1 if the test I-AUC does not beat chance by `MARGIN`."""
-    if options.steps < 0:
-        raise UserError(f"--steps {options.steps}: give a positive number, or 0 for the recipe's")
     result = demo(options.output, steps=options.steps, seed=options.seed)
     metrics = result["scores"]["metrics"]
     print(f"test I-AUC {number(metrics['i_auc'])} (chance {CHANCE}, needed {CHANCE + MARGIN})")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -35,6 +34,8 @@ def draw_map_over(image: Image.Image, cam: np.ndarray, alpha: float = 0.6) -> Im
 
 def draw_mask(image: Image.Image, mask: np.ndarray, alpha: float = 0.45) -> Image.Image:
     """The image with the mask (H, W) tinted and outlined; an empty mask leaves it as it is."""
+    import cv2
+
     pixels = np.array(image)
     tint = np.array(MASK, np.float32)
     pixels[mask] = (pixels[mask] * (1 - alpha) + tint * alpha).astype(np.uint8)

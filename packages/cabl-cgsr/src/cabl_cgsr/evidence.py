@@ -29,8 +29,12 @@ def sheet(found: Localization, *, file: str = "", model: str = "") -> str:
     body = [
         pages.numbers(
             [
-                ("Verdict", found.verdict, f"score > {found.threshold:g} means manipulated"),
-                ("Score", f"{found.score:.3f}", "mean of both branches over all scales"),
+                ("Verdict", found.verdict, f"probability > {found.threshold:.3g} means manipulated"),
+                (
+                    "Probability",
+                    f"{found.probability:.3f}",
+                    f"score {found.score:.3f}, both branches, all scales",
+                ),
                 ("Marked area", f"{share:.1f} %" if shown else "-", "of the image, in the final mask"),
                 ("Mask made by", found.refiner or "the map alone", found.not_refined or "CGSR refinement"),
             ]
@@ -42,19 +46,30 @@ def sheet(found: Localization, *, file: str = "", model: str = "") -> str:
     note = (
         f"Image: {file or name}, {found.image.width} x {found.image.height} pixels. Model: {model or 'not named'}. "
         f"Protocol: {found.protocol}. Refiner: {found.refiner or 'none, ' + found.not_refined}. The map shows what "
-        "drove the classifier, which learned from image labels alone; it is a lead to follow, not a proof."
+        "drove the classifier, which learned from image labels alone: a hint to follow, no proof."
     )
+    if found.untrained:
+        parts = ", ".join(found.untrained)
+        warning = f"The model was never trained ({parts} drawn from a seed): nothing here means anything."
+        return pages.page(f"{name}: not judged, the model was never trained", warning, body, note)
     return pages.page(f"{name}: judged {found.verdict}", _lead(found), body, note)
 
 
 def _lead(found: Localization) -> str:
+    if found.verdict == "can't say":
+        return (
+            f"The probability of {found.probability:.3f} lies within {found.unsure:.2g} of the threshold "
+            f"{found.threshold:.3g}: on held-out images the model was wrong too often there to give a verdict."
+        )
     if not found.manipulated:
         return (
-            f"The score of {found.score:.3f} does not exceed {found.threshold:g}. The map below is shown for "
-            "completeness: its highest values mean little in an image judged authentic."
+            f"The probability of {found.probability:.3f} does not exceed {found.threshold:.3g}. The map below is shown "
+            "for completeness: its highest values mean little in an image judged authentic."
         )
     end = f"refined by {found.refiner}" if found.refiner else f"not refined: {found.not_refined}"
-    return f"The score of {found.score:.3f} exceeds {found.threshold:g}. The marked area is {end}."
+    return (
+        f"The probability of {found.probability:.3f} exceeds {found.threshold:.3g}. The marked area is {end}."
+    )
 
 
 def _images(found: Localization, name: str) -> str:

@@ -21,7 +21,9 @@ from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
+from papers_shared.provenance import check_trained
 
 if TYPE_CHECKING:
     from cabl_cgsr.options import ExportOptions
@@ -42,12 +44,15 @@ def export(
     format: Literal["auto", "torch", "onnx"] = "auto",
     size: int = 512,
     batch: int = 1,
+    untrained: bool = False,
 ) -> ExportReport:
     """Export the localizer; the file appears at `output` only if it agrees with eager (`agrees`).
 
     Raises:
-        UserError: unknown suffix, a size that is no multiple of 16, or the onnx extra is missing.
+        UserError: a network that was never trained (unless `untrained`), unknown suffix, a size that is no multiple
+            of 16, or the onnx extra is missing.
     """
+    check_trained(localizer, untrained)
     output = Path(output)
     kind = export_format(output, format)
     if size < 32 or size % 16 or batch < 1:
@@ -79,12 +84,14 @@ class _Plain(nn.Module):
 
 def run(options: ExportOptions) -> int:
     """`cabl-cgsr export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    check_new(options.output, options.overwrite)
     report = export(
         open_model(Localizer, options.model, "cpu"),
         options.output,
         format=options.format,
         size=options.size,
         batch=options.batch,
+        untrained=options.untrained,
     )
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.output_shapes.items())
     print(f"{report.format} export {list(report.input_shape)} -> {shapes}")

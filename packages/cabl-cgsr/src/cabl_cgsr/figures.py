@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image
 
 from cabl_cgsr.data import load_mask
+from cabl_cgsr.data.items import Found
+from cabl_cgsr.data.pairing import pair
 from cabl_cgsr.drawing import draw_map, draw_mask
 from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.devices import device_of
-from papers_shared.drawing import side_by_side
+from papers_shared.drawing import check_width, side_by_side
 from papers_shared.errors import UserError
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.inputs import match_images
@@ -64,6 +67,22 @@ def qualitative(
     return sheet
 
 
+def _masks_of(images: Sequence[Path], masks: Sequence[Path]) -> list[Path | None]:
+    """The mask of each image, by its name.
+
+    Raises:
+        UserError: Several masks fit an image, one mask fits several images, or no mask fits any.
+    """
+    pairs = pair(*([Found(path, path.name) for path in some] for some in (images, masks)))
+    for path, doubt in pairs.doubts.items():
+        raise UserError(f"--masks: {path} {doubt}; name the masks of one image of each name")
+    if masks and not pairs.masks:
+        raise UserError(
+            f"--masks: no mask has the name of an image, such as {images[0].stem} or {images[0].stem}_gt"
+        )
+    return [pairs.masks.get(path) for path in images]
+
+
 def _truth(image: Path, mask: Path) -> np.ndarray:
     rows = {key: {"path": str(path), "bytes": None} for key, path in (("image", image), ("mask", mask))}
     return load_mask({"name": image.name, "label": 1, **rows})
@@ -85,13 +104,11 @@ def run(options: FiguresOptions) -> int:
     """`cabl-cgsr figures`: writes qualitative.png."""
     if not options.models:
         raise UserError("no model given: name one or more model folders")
+    file = Path(options.output) / "qualitative.png"
+    check_new(file, options.overwrite)
+    check_width(options.width)
     images = match_images(options.images)
-    truth = {}
-    for path in match_images(options.masks) if options.masks else ():
-        truth[path.stem.removesuffix("_gt")] = path
-    masks = [truth.get(path.stem) for path in images]
-    if truth and not any(masks):
-        raise UserError(f"no mask has the name of an image, such as {images[0].stem} or {images[0].stem}_gt")
+    masks = _masks_of(images, match_images(options.masks) if options.masks else [])
     localizers = {_title(model): open_model(Localizer, model, options.device) for model in options.models}
     if len(localizers) < len(options.models):
         raise UserError(
@@ -99,9 +116,6 @@ def run(options: FiguresOptions) -> int:
         )
     device = str(device_of(next(iter(localizers.values()))))
     refiner = None if options.refiner == "none" else make_refiner(options.refiner, device=device)
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    panel = qualitative(localizers, images, masks, refiner=refiner, width=options.width)
-    panel.save(output / "qualitative.png")
-    print(f"written: {output / 'qualitative.png'}")
+    qualitative(localizers, images, masks, refiner=refiner, width=options.width).save(file)
+    print(f"written: {file}")
     return 0

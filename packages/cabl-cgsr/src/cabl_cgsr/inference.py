@@ -26,18 +26,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cabl_cgsr.calibration import probability
 from cabl_cgsr.cam import activation_map, aggregate, image_score, scale_map
 from cabl_cgsr.config import CamConfig, ModelConfig, one_scale
 from cabl_cgsr.drawing import draw_map, draw_mask, draw_prompts
 from cabl_cgsr.prompts import Prompts, coarse_mask, make_prompts
 from cabl_cgsr.transforms import normalize
-from papers_shared.devices import autocast, device_of
-from papers_shared.drawing import shrink, side_by_side
+from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
+from papers_shared.drawing import marked_untrained, shrink, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS, load_image
+from papers_shared.provenance import check_trained
 from papers_shared.sam import PromptedSegmenter, make_refiner
 from papers_shared.threads import evaluation_mode, lock_of
-from papers_shared.types import Precision
+from papers_shared.types import AskedPrecision, Precision
 
 
 class ScaleMaps(NamedTuple):
@@ -90,8 +92,12 @@ class Localization:
     """RGB, upright."""
     score: float
     """In [0, 1], higher = manipulated."""
+    probability: float
+    """That the image is manipulated: the score, calibrated on held-out images where the model was."""
     threshold: float
-    """The image is judged manipulated when the score exceeds this."""
+    """The image is judged manipulated when the probability exceeds this."""
+    unsure: float
+    """Probabilities nearer to the threshold than this are judged "can't say"."""
     scale_scores: dict[str, float]
     """The score at each size, mirrored or not: `512x512`, `512x512 mirrored`, ..."""
     raw_map: np.ndarray
@@ -110,13 +116,18 @@ class Localization:
     """Why nothing was refined; empty where something was."""
     protocol: str
     """How image became score, map and coarse mask, in one sentence."""
+    untrained: tuple[str, ...] = ()
+    """Parts of the model that were never trained."""
 
     @property
     def manipulated(self) -> bool:
-        return self.score > self.threshold
+        return self.probability > self.threshold
 
     @property
     def verdict(self) -> str:
+        """`manipulated`, `authentic` or `can't say`."""
+        if abs(self.probability - self.threshold) < self.unsure:
+            return "can't say"
         return "manipulated" if self.manipulated else "authentic"
 
     @property
@@ -127,7 +138,7 @@ class Localization:
     def draw(self, *, max_side: int = 0) -> Image.Image:
         """The image with mask, box and points; `max_side` > 0 shrinks the result."""
         drawn = draw_prompts(draw_mask(self.image, self.mask), self.prompts)
-        return shrink(drawn, max_side, Image.Resampling.LANCZOS)
+        return marked_untrained(shrink(drawn, max_side, Image.Resampling.LANCZOS), self.untrained)
 
     def panel(self, *, height: int = 320) -> Image.Image:
         """Image, map, coarse mask and mask side by side."""
@@ -138,14 +149,16 @@ class Localization:
             ("coarse mask", draw_prompts(draw_mask(self.image, self.coarse_mask), self.prompts)),
             (last, draw_mask(self.image, self.mask)),
         ]
-        return side_by_side(drawings, height=height)
+        return marked_untrained(side_by_side(drawings, height=height), self.untrained)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays."""
         return {
             "verdict": self.verdict,
             "score": self.score,
+            "probability": self.probability,
             "threshold": self.threshold,
+            "unsure": self.unsure,
             "scale_scores": self.scale_scores,
             "box_xyxy": self.prompts.box_xyxy,
             "points_xy": self.prompts.points_xy,
@@ -156,61 +169,70 @@ class Localization:
             "coarse_mask_share": float(self.coarse_mask.mean()),
             "width": self.image.width,
             "height": self.image.height,
+            "untrained": list(self.untrained),
             "protocol": self.protocol,
         }
 
 
 def predict(
     localizer: Any,
-    image: Image.Image | np.ndarray | str | Path,
+    image: Image.Image | np.ndarray | Tensor | str | Path,
     *,
     refiner: PromptedSegmenter | str | None = "grabcut",
     always_refine: bool = False,
     fast: bool = False,
     config: ModelConfig | None = None,
-    threshold: float = 0.5,
-    precision: Precision = "no",
+    threshold: float | None = None,
+    precision: AskedPrecision = "auto",
     max_pixels: int = MAX_PIXELS,
+    untrained: bool = False,
 ) -> Localization:
-    """Judge one image (a path, a Pillow image or (H, W, 3) uint8 RGB) on the localizer's device.
+    """Judge one image on the localizer's device.
 
     Several threads may share a localizer and a refiner, with other options each.
 
     Args:
+        image: A path, a Pillow image, or an array or tensor of pixels (see `papers_shared.images.from_array`).
         refiner: A prompted segmenter of `papers_shared.sam`, the word that makes one, or None.
         always_refine: Refine whatever the score is; otherwise only what is judged manipulated.
         fast: The middle one of the sizes, unmirrored, in place of all.
         config: The model's configuration with other options of `cam` and `prompts` (`cam.sizes` and `cam.mirror` among
             them); None: the model's own.
-        threshold: Of the image score.
+        threshold: Of the probability, with no "can't say" around it; None: as the model's calibration has it, 0.5
+            where there is none.
+        precision: What the network computes in, and a refiner that is made here.
+        untrained: Answer with a network whose parts were never trained, too.
 
     Raises:
-        UserError: Unreadable image, more than `max_pixels` pixels, a refiner that cannot be made, a model whose
+        UserError: A network that was never trained, an unreadable image, more than `max_pixels` pixels, a refiner
+            that cannot be made, a model whose
             answers are not finite.
     """
-    if not 0 <= threshold <= 1:
-        raise UserError(f"threshold: {threshold!r} is not in [0, 1]; 0.5 is the usual one")
+    fresh = check_trained(localizer, untrained)
+    check_options(threshold, max_pixels)
+    computed = choose_precision(precision, device_of(localizer))
     config = one_scale(config or localizer.config) if fast else config or localizer.config
-    image = load_image(
-        Image.fromarray(image) if isinstance(image, np.ndarray) else image, max_pixels=max_pixels
-    )
+    image = load_image(image, max_pixels=max_pixels)
     views = [view[None] for view in prepare_views(image, config)]
-    (maps,) = network_maps(localizer, views, [(image.height, image.width)], config, precision)
+    (maps,) = network_maps(localizer, views, [(image.height, image.width)], config, computed)
     coarse = localize(maps, config)
     if not math.isfinite(coarse.score):
         raise UserError("the image score is not finite: the model's weights are broken")
+    chance, limit, unsure = probability(coarse.score, config.calibration), threshold, 0.0
+    if limit is None:
+        limit, unsure = config.calibration.threshold, config.calibration.unsure
     prompts = make_prompts(coarse.raw_map, coarse.mask, config.prompts)
     refined, name, reason = None, "", ""
     if refiner is None:
         reason = "no refiner was given"
-    elif not always_refine and coarse.score <= threshold:
+    elif not always_refine and chance <= limit - unsure:
         reason = "judged authentic"
     elif prompts.empty:
         reason = "the coarse mask is empty" if not coarse.mask.any() else "no prompts are made"
     else:
         segmenter = refiner
         if isinstance(segmenter, str):
-            segmenter = make_refiner(segmenter, device=str(device_of(localizer)))
+            segmenter = make_refiner(segmenter, device=str(device_of(localizer)), precision=computed)
         with lock_of(segmenter):
             segmenter.set_image(np.asarray(image))
             refined = refine(segmenter, prompts, coarse.mask, config.prompts.multimask)
@@ -218,7 +240,9 @@ def predict(
     return Localization(
         image=image,
         score=coarse.score,
-        threshold=threshold,
+        probability=chance,
+        threshold=limit,
+        unsure=unsure,
         scale_scores=dict(zip(maps.names, maps.scores, strict=True)),
         raw_map=coarse.raw_map,
         cam=coarse.cam,
@@ -227,19 +251,28 @@ def predict(
         refined_mask=refined,
         refiner=name,
         not_refined=reason,
-        protocol=describe_protocol(config, precision),
+        protocol=describe_protocol(config, computed),
+        untrained=fresh,
     )
 
 
-def describe_protocol(config: ModelConfig, precision: Precision = "no") -> str:
+def check_options(threshold: float | None, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse options of `predict` that no image could be judged with."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"--threshold {threshold!r} is not in [0, 1]; 0.5 is the usual one")
+    if max_pixels < 1:
+        raise UserError(f"--max-pixels {max_pixels}: give 1 or more")
+
+
+def describe_protocol(config: ModelConfig, precision: Precision = "fp32") -> str:
     """How an image becomes a score, a map and a coarse mask: the sentence that goes with every result."""
     cam, prompts = config.cam, config.prompts
     sizes = ", ".join(f"{side}x{side}" for side in cam.sizes)
-    numbers = "float32" if precision == "no" else precision
     return (
         f"image resized to {sizes}{', each mirrored too' if cam.mirror else ''}; score: mean over all; map: "
         f"{cam.source}, attention {cam.attention}, resized to the image's size, {cam.aggregation} over all, "
-        f"{cam.scaling}; coarse mask: map > {prompts.threshold}; {prompts.connectivity}-connectivity; {numbers}"
+        f"{cam.scaling}; coarse mask: map > {prompts.threshold}; {prompts.connectivity}-connectivity; "
+        f"{precision_name(precision)}"
     )
 
 
@@ -257,7 +290,7 @@ def network_maps(
     views: Sequence[Tensor],
     sizes: Sequence[tuple[int, int]],
     config: ModelConfig | None = None,
-    precision: Precision = "no",
+    precision: Precision = "fp32",
 ) -> list[ViewMaps]:
     """Maps and scores of a batch of images.
 
@@ -268,9 +301,11 @@ def network_maps(
     """
     config, device = config or localizer.config, device_of(localizer)
     with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
-        scales = run_scales(localizer, [view.to(device) for view in views], config.cam)
-    maps = [entry.float().cpu().numpy() for entry in scales.maps]
-    scores = scales.scores.double().cpu().tolist()
+        scales = run_scales(localizer, [view.to(device, non_blocking=True) for view in views], config.cam)
+    fetched = torch.cat([entry.float().flatten(1) for entry in scales.maps], dim=1).cpu()
+    parts = fetched.split([entry[0].numel() for entry in scales.maps], dim=1)
+    maps = [part.reshape(entry.shape).numpy() for part, entry in zip(parts, scales.maps, strict=True)]
+    scores = scales.scores.cpu().double().tolist()
     return [
         ViewMaps(tuple(entry[i] for entry in maps), tuple(scores[i]), tuple(scales.names), size)
         for i, size in enumerate(sizes)
@@ -278,18 +313,21 @@ def network_maps(
 
 
 def network_scores(
-    localizer: Any, views: Sequence[Tensor], config: ModelConfig | None = None, precision: Precision = "no"
+    localizer: Any, views: Sequence[Tensor], config: ModelConfig | None = None, precision: Precision = "fp32"
 ) -> list[float]:
     """The image scores alone of a batch (B, 3, s, s) at each size: the same as with maps, at less cost."""
-    config, device, scores = config or localizer.config, device_of(localizer), []
+    config, device = config or localizer.config, device_of(localizer)
+    scores: list[Tensor] = []
     with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
         for batch in views:
-            for view in _mirrored(batch.to(device), config.cam):
-                output = localizer(view)
-                scores.append(
-                    image_score(output.logits_conv, output.logits_trans, config.activation, config.cam.score)
-                )
-    return torch.stack(scores, dim=1).double().mean(dim=1).cpu().tolist()
+            inputs, count = _inputs(batch.to(device, non_blocking=True), config.cam)
+            outputs = [localizer(one) for one in inputs]
+            found = [
+                image_score(one.logits_conv, one.logits_trans, config.activation, config.cam.score)
+                for one in outputs
+            ]
+            scores += torch.cat(found).chunk(count)
+    return torch.stack(scores, dim=1).cpu().double().mean(dim=1).tolist()
 
 
 def run_scales(localizer: Any, images: Sequence[Tensor], config: CamConfig | None = None) -> ScaleMaps:
@@ -299,16 +337,21 @@ def run_scales(localizer: Any, images: Sequence[Tensor], config: CamConfig | Non
         images: For each size a batch (B, 3, s, s) of the same images, normalised; oblong ones work too.
         config: How maps and scores are made; None: the localizer's own. `sizes` is the caller's business.
     """
-    config = config or localizer.config.cam
-    maps, scores, names = [], [], []
+    config, activation = config or localizer.config.cam, localizer.config.activation
+    maps: list[Tensor] = []
+    scores: list[Tensor] = []
+    names = []
     for batch in images:
-        for mirrored, image in enumerate(_mirrored(batch, config)):
-            view = localizer.forward_maps(image)
-            cam = activation_map(view.conv_map, view.trans_map, view.attention, config)[:, -1]
+        cams, found = [], []
+        inputs, count = _inputs(batch, config)
+        for one in inputs:
+            view = localizer.forward_maps(one)
+            cams.append(activation_map(view.conv_map, view.trans_map, view.attention, config)[:, -1])
+            found.append(image_score(view.logits_conv, view.logits_trans, activation, config.score))
+        for mirrored, cam in enumerate(torch.cat(cams).chunk(count)):
             maps.append(cam.flip(-1) if mirrored else cam)
-            activation = localizer.config.activation
-            scores.append(image_score(view.logits_conv, view.logits_trans, activation, config.score))
             names.append(f"{batch.shape[-2]}x{batch.shape[-1]}{' mirrored' if mirrored else ''}")
+        scores += torch.cat(found).chunk(count)
     return ScaleMaps(maps, torch.stack(scores, dim=1), names)
 
 
@@ -337,6 +380,12 @@ def refine(
     return mask if mask.any() else coarse
 
 
-def _mirrored(batch: Tensor, config: CamConfig) -> tuple[Tensor, ...]:
-    """The batch and, if asked for, its mirror image."""
-    return (batch, batch.flip(-1)) if config.mirror else (batch,)
+def _inputs(batch: Tensor, config: CamConfig) -> tuple[list[Tensor], int]:
+    """The batch and, if asked for, its mirror image, as the network takes them, and how many views they are.
+
+    On a GPU both go through it together.
+    """
+    views = [batch, batch.flip(-1)] if config.mirror else [batch]
+    if len(views) * len(batch) <= inputs_at_once(batch.device, batch[0, 0].numel()):
+        return [torch.cat(views)], len(views)
+    return views, len(views)

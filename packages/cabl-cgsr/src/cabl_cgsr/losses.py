@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from papers_shared.losses import binary_cross_entropy, cross_entropy
@@ -52,5 +51,7 @@ def classification_loss(
 def _loss(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
         return cross_entropy(logits, labels)
-    targets = labels.unsqueeze(1) if logits.shape[1] == 1 else F.one_hot(labels, logits.shape[1])
+    targets = labels.unsqueeze(1)
+    if logits.shape[1] > 1:
+        targets = targets == torch.arange(logits.shape[1], device=labels.device)  # `one_hot` reads them
     return binary_cross_entropy(logits, targets)

@@ -6,15 +6,24 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from cabl_cgsr.config import DataConfig, ModelConfig, PromptVariant, check_config, one_scale
+from cabl_cgsr.config import (
+    LARGEST_SIZE,
+    SMALLEST_SIZE,
+    DataConfig,
+    ModelConfig,
+    PromptVariant,
+    check_config,
+    one_scale,
+)
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS
-from papers_shared.types import Device, Precision
+from papers_shared.ranges import Within
+from papers_shared.types import AskedPrecision, Device, Precision
 
 CHANGEABLE = ("cam", "prompts")
 """Sections of a model's configuration that say how its answers are made, and that `--change` reaches."""
@@ -24,7 +33,7 @@ CHANGEABLE = ("cam", "prompts")
 class InferenceOptions:
     """How a trained model answers; alike for all verbs that run one."""
 
-    sizes: tuple[int, ...] = ()
+    sizes: Annotated[tuple[int, ...], Within(SMALLEST_SIZE, LARGEST_SIZE)] = ()
     """Squares, in pixels, to which an image is resized; empty: the model's own (256, 512 and 768 in the paper)."""
     mirror: bool = True
     """Each size also mirrored left to right, if the model does so (the paper does)."""
@@ -51,23 +60,32 @@ class PredictOptions(InferenceOptions):
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
     inputs: Positional[tuple[str, ...]]
-    """Images, folders of images (their first level only) or globs in quotes ('in/**/*.png')."""
+    """Images, folders of images, globs in quotes ('in/**/*.png'), or lists of them (.txt)."""
     output: str = "predictions"
-    """Folder for masks/, cams/, overlays/, sheets/ and predictions.jsonl."""
+    """Folder for masks/, cams/, overlays/, sheets/ and predictions.jsonl; images that it holds already are
+    left as they are."""
     refiner: str = "grabcut"
-    """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
+    """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none."""
     always_refine: bool = False
     """Refine every image, not only those judged manipulated."""
-    threshold: float = 0.5
-    """An image is judged manipulated when its score exceeds this."""
-    overlay_side: int = 2048
+    threshold: Annotated[float | None, Within(0, 1)] = None
+    """An image is judged manipulated when the probability exceeds this; None: as the model's calibration has it, which
+    also answers "can't say"."""
+    overlay_side: Annotated[int, Within(0, 65_535)] = 2048
     """Longest side of the overlays in pixels; larger images are shrunk; 0: full size."""
-    max_pixels: int = MAX_PIXELS
+    max_pixels: Annotated[int, Within(1)] = MAX_PIXELS
     """Refuse images with more pixels than this; about 40 bytes per pixel are needed."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; every record and drawing then says so."""
+    overwrite: bool = False
+    """Delete the predictions that the folder holds of earlier calls, and make all anew."""
+    skip_errors: bool = False
+    """Leave what failed in an earlier call as it is; otherwise it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +102,13 @@ class EvaluateOptions(InferenceOptions):
     prompts: tuple[PromptVariant, ...] = ()
     """Prompt variants to refine with (Table VI); empty: the model's own; null: the coarse mask alone."""
     refiner: str = "grabcut"
-    """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
-    draws: int = 1000
+    """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none."""
+    draws: Annotated[int, Within(0, 100_000)] = 1000
     """Bootstrap draws for the 95 % intervals; 0: none."""
-    batch_size: int = 1
+    batch_size: Annotated[int, Within(1, 4096)] = 1
     """Images per forward pass."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    precision: Precision = "fp32"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast)."""
     cache: str = ""
     """Folder of predictions; empty: the user cache folder. It may be deleted at any time."""
     output: str = ""
@@ -108,18 +126,18 @@ class RobustnessOptions(InferenceOptions):
     """The test set; the paper's is CASIAv1."""
     output: str = "robustness"
     """Folder for robustness.png and robustness.json."""
-    jpeg: tuple[int, ...] = (100, 90, 80, 70, 60, 50)
+    jpeg: Annotated[tuple[int, ...], Within(1, 100)] = (100, 90, 80, 70, 60, 50)
     """JPEG qualities; the paper's list is lost, these are IMDLBenCo's."""
-    blur: tuple[int, ...] = (0, 3, 7, 11, 15, 19, 23)
+    blur: Annotated[tuple[int, ...], Within(0, 4095)] = (0, 3, 7, 11, 15, 19, 23)
     """Side of the Gaussian kernel in pixels, odd; 0: none. Sigma is 0.3 ((k - 1) / 2 - 1) + 0.8."""
     refiner: str = "grabcut"
-    """grabcut; or a SAM checkpoint, folder or Hub name; or none: the coarse mask alone."""
-    draws: int = 1000
+    """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none: the coarse mask alone."""
+    draws: Annotated[int, Within(0, 100_000)] = 1000
     """Bootstrap draws for the 95 % intervals; 0: none."""
-    batch_size: int = 1
+    batch_size: Annotated[int, Within(1, 4096)] = 1
     """Images per forward pass."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    precision: Precision = "fp32"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast)."""
     cache: str = ""
     """Folder of predictions; empty: the user cache folder."""
 
@@ -129,9 +147,12 @@ class ConvertOptions:
     """Turn a Conformer-S (ImageNet) or TransCAM checkpoint into a model folder."""
 
     source: Positional[str]
-    """The checkpoint: .pth, .pt or .safetensors."""
+    """The checkpoint, of the authors, of mmpretrain or of TransCAM: here, on the Hub (owner/name or
+    owner/name/FILE) or at an https address."""
     output: Positional[str]
     """Model folder to write."""
+    sha256: str = ""
+    """Refuse a source with another SHA-256 than this one."""
     operator: Literal["none", "sobel", "prewitt", "scharr"] = "none"
     """Edge operator of the model; none: as the checkpoint was trained. `train --model.pretrained` takes only the
     backbone's weights, so it does not matter there."""
@@ -147,10 +168,14 @@ class ExportOptions:
     """The file to write: NAME.pt2 or NAME.onnx."""
     format: Literal["auto", "torch", "onnx"] = "auto"
     """auto: by the suffix of the file."""
-    size: int = 512
+    size: Annotated[int, Within(SMALLEST_SIZE, LARGEST_SIZE)] = 512
     """Side of the square input in pixels, a multiple of 16; the exported network takes this size only."""
-    batch: int = 1
+    batch: Annotated[int, Within(1, 4096)] = 1
     """Images per call."""
+    untrained: bool = False
+    """Export a model whose parts were never trained, too."""
+    overwrite: bool = False
+    """Replace a file of that name."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +191,13 @@ class FiguresOptions:
     masks: tuple[str, ...] = ()
     """Truth masks (files, folders or globs), matched by the image's name, with or without `_gt`."""
     refiner: str = "grabcut"
-    """grabcut; or a SAM checkpoint, folder or Hub name; or none."""
-    width: int = 240
+    """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none."""
+    width: Annotated[int, Within(16, 65_535)] = 240
     """Width of one image of the panel in pixels."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    overwrite: bool = False
+    """Replace drawings of these names."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +206,9 @@ class DemoOptions:
 
     output: str = "cabl-cgsr-demo"
     """Folder for the images, the run and index.html."""
-    steps: int = 0
+    steps: Annotated[int, Within(0, 10_000_000)] = 0
     """Optimizer steps; 0: as the recipe `toy` says, about a minute and a half on two cores."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**63 - 1)] = 0
     """Seed of the images and of the training."""
 
 
@@ -198,6 +225,8 @@ class DataCheckOptions:
     """Write the names of the readable images that are in none of the other sets to this file, for --data.list."""
     json: str = ""
     """Write the findings to this file too."""
+    overwrite: bool = False
+    """Replace files of these names."""
 
 
 @dataclass(frozen=True)
@@ -206,13 +235,24 @@ class DataToyOptions:
 
     root: Positional[str]
     """Folder for CASIA2 (training) and CASIA1 (test)."""
-    seed: int = 0
-    train: int = 160
+    seed: Annotated[int, Within(0, 2**63 - 1)] = 0
+    train: Annotated[int, Within(2, 1_000_000)] = 160
     """Scenes of the training set; each gives an authentic and a manipulated image."""
-    test: int = 32
+    test: Annotated[int, Within(2, 1_000_000)] = 32
     """Scenes of the test set."""
-    size: tuple[int, int] = (96, 128)
+    size: Annotated[tuple[int, int], Within(32, 4096)] = (96, 128)
     """Height and width of the images in pixels."""
+
+
+@dataclass(frozen=True)
+class DataConvertOptions:
+    """Write what was read of a data set as one plain layout: authentic/, manipulated/ and masks/."""
+
+    root: Positional[str]
+    """The data folder; the same as --data.root."""
+    output: Positional[str]
+    """Folder to write; one that this verb has written is replaced."""
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 def with_changes(config: ModelConfig, changes: Sequence[str]) -> ModelConfig:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from cabl_cgsr.config import ModelConfig, one_scale
 from cabl_cgsr.evidence import sheet
-from cabl_cgsr.inference import Localization, predict
+from cabl_cgsr.inference import check_options, describe_protocol, predict
 from cabl_cgsr.modeling.localizer import Localizer
-from papers_shared.devices import device_of
-from papers_shared.errors import UserError
+from papers_shared.devices import choose_precision, device_of, use_precision
+from papers_shared.entries import one_line
+from papers_shared.files import write_text
 from papers_shared.hub import open_model
-from papers_shared.inputs import match_images, unique_names
-from papers_shared.progress import Progress
-from papers_shared.sam import make_refiner
+from papers_shared.images import MAX_PIXELS
+from papers_shared.inputs import match_images
+from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.provenance import check_trained
+from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.types import AskedPrecision
 
 if TYPE_CHECKING:
     from cabl_cgsr.options import PredictOptions
 
-FOLDERS = {"mask": "masks", "cam": "cams", "overlay": "overlays", "sheet": "sheets"}
+FILES = {
+    "mask": "masks/{}.png",
+    "cam": "cams/{}.png",
+    "overlay": "overlays/{}.png",
+    "sheet": "sheets/{}.html",
+}
 
 
 def predict_many(
@@ -34,73 +42,88 @@ def predict_many(
     *,
     model_name: str = "",
     overlay_side: int = 2048,
-    **options: Any,
-) -> list[dict[str, Any]]:
+    refiner: PromptedSegmenter | str | None = "grabcut",
+    always_refine: bool = False,
+    fast: bool = False,
+    config: ModelConfig | None = None,
+    threshold: float | None = None,
+    precision: AskedPrecision = "auto",
+    max_pixels: int = MAX_PIXELS,
+    untrained: bool = False,
+    overwrite: bool = False,
+    skip_errors: bool = False,
+) -> list[Record]:
     """Judge images into `output`: masks/, cams/, overlays/ and sheets/ by name, and predictions.jsonl.
 
     A mask is a grey PNG of 0 and 255, a map one of 0 to 255, both at the image's own size; a sheet is one HTML file
     that needs nothing else. NAME is the image's name without suffix, with -2, -3, ... appended where images share it.
 
     An image that cannot be judged is reported on stderr, has an `error` in place of its results, and the rest goes on.
+    Images that the folder holds already are not judged again; other images' results stay.
 
     Args:
         model_name: Only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: full size.
-        options: Those of `cabl_cgsr.inference.predict`.
+        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
 
     Returns:
-        The records.
+        The records; the other options are those of `cabl_cgsr.inference.predict`.
 
     Raises:
-        UserError: A result would overwrite an image.
+        UserError: An option out of range, or what `predict_into` raises.
     """
     output = Path(output)
-    names = unique_names(paths)
-    taken = {path.resolve() for path in paths}
-    for folder in FOLDERS.values():
-        if clash := {(output / folder / f"{name}.png").resolve() for name in names} & taken:
-            raise UserError(f"{clash.pop()}: would be overwritten by its own result; choose another --output")
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    records = []
-    with (
-        Progress(len(paths), unit="image") as progress,
-        open(output / "predictions.jsonl", "w", encoding="utf-8") as lines,
-    ):
-        for index, (path, name) in enumerate(zip(paths, names, strict=True)):
-            record: dict[str, Any] = {"file": str(path), "model": model_name}
-            try:
-                found = predict(localizer, path, **options)
-            except (UserError, MemoryError, torch.OutOfMemoryError) as error:
-                record["error"] = str(error) or "out of memory"
-                progress.line(f"failed: {path}: {record['error']}")
-            else:
-                record |= found.to_json() | _write(found, output, name, overlay_side)
-                page = sheet(found, file=str(path), model=model_name)
-                (output / record["sheet"]).write_text(page, encoding="utf-8")
-            records.append(record)
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-            lines.flush()
-            progress.update(index + 1)
-    return records
+    config = one_scale(config or localizer.config) if fast else config or localizer.config
+    check_trained(localizer, untrained)
+    check_options(threshold, max_pixels)
+    computed = choose_precision(precision, device_of(localizer))
+    if isinstance(refiner, str):
+        refiner = make_refiner(refiner, device=str(device_of(localizer)), precision=computed)
+    options: dict[str, Any] = {"refiner": refiner, "always_refine": always_refine, "config": config}
+    options |= {
+        "threshold": threshold,
+        "precision": computed,
+        "max_pixels": max_pixels,
+        "untrained": untrained,
+    }
 
+    def answer(items: Sequence[Item]) -> list[Record]:
+        (item,) = items
+        found = predict(localizer, item.path, **options)
+        files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
+        Image.fromarray(found.mask.astype(np.uint8) * 255).save(output / files["mask"])
+        Image.fromarray(np.rint(found.cam * 255).astype(np.uint8)).save(output / files["cam"])
+        found.draw(max_side=overlay_side).save(output / files["overlay"])
+        write_text(output / files["sheet"], sheet(found, file=item.file, model=model_name))
+        return [found.to_json() | files | {"precision": computed}]
 
-def _write(found: Localization, output: Path, name: str, overlay_side: int) -> dict[str, str]:
-    """Save the images of a result; all files of it by kind."""
-    suffixes = {"sheet": "html"}
-    files = {kind: f"{folder}/{name}.{suffixes.get(kind, 'png')}" for kind, folder in FOLDERS.items()}
-    Image.fromarray(found.mask.astype(np.uint8) * 255).save(output / files["mask"])
-    Image.fromarray(np.rint(found.cam * 255).astype(np.uint8)).save(output / files["cam"])
-    found.draw(max_side=overlay_side).save(output / files["overlay"])
-    return files
+    return predict_into(
+        output,
+        [[Item(path)] for path in paths],
+        answer,
+        model=model_name,
+        network=localizer,
+        protocol=describe_protocol(config, computed),
+        options={
+            "refiner": None if refiner is None else refiner.name,
+            "always_refine": always_refine,
+            "threshold": threshold,
+            "overlay_side": overlay_side,
+        },
+        files=FILES,
+        overwrite=overwrite,
+        skip_errors=skip_errors,
+    )
 
 
 def run(options: PredictOptions) -> int:
     """`cabl-cgsr predict`: 0, or 1 if an image failed."""
     paths = match_images(options.inputs)
     localizer = open_model(Localizer, options.model, options.device)
+    precision = use_precision(options.precision, device_of(localizer))
     refiner = None
     if options.refiner != "none":
-        refiner = make_refiner(options.refiner, device=str(device_of(localizer)))
+        refiner = make_refiner(options.refiner, device=str(device_of(localizer)), precision=precision)
     records = predict_many(
         localizer,
         paths,
@@ -111,13 +134,16 @@ def run(options: PredictOptions) -> int:
         always_refine=options.always_refine,
         config=options.config_for(localizer.config),
         threshold=options.threshold,
-        precision=options.precision,
+        precision=precision,
         max_pixels=options.max_pixels,
+        untrained=options.untrained,
+        overwrite=options.overwrite,
+        skip_errors=options.skip_errors,
     )
     for record in records:
         if "error" not in record:
-            print(f"{record['verdict']:<11}  {record['score']:.3f}  {record['file']}")
-    failed = sum("error" in record for record in records)
+            print(f"{record['verdict']:<11}  {record['probability']:.3f}  {one_line(record['file'])}")
+    failed = failures(records)
     print(f"{len(records) - failed} of {len(records)} images judged: {options.output}/sheets, masks, cams,")
-    print(f"overlays and predictions.jsonl{f'; {failed} failed, see there' if failed else ''}")
+    print(f"overlays and {RECORDS}{f'; {failed} failed, see there' if failed else ''}")
     return 1 if failed else 0

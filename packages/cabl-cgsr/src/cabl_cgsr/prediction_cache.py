@@ -24,6 +24,7 @@ from papers_shared.cache import TensorCache
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.devices import device_of
 from papers_shared.files import cache_folder
+from papers_shared.images import regular_file
 from papers_shared.sam import PromptedSegmenter
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def _unpacked(unpack: Callable[[dict[str, Tensor]], T], tensors: dict[str, Tenso
         return None
 
 
-def model_key(localizer: Any, config: ModelConfig | None = None, precision: str = "no") -> str:
+def model_key(localizer: Any, config: ModelConfig | None = None, precision: str = "fp32") -> str:
     """A digest of the weights, of the options that the maps depend on, and of how they are computed."""
     options = dataclass_to_json(config or localizer.config)
     cam = {name: value for name, value in options["cam"].items() if name not in APPLIED_LATER}
@@ -124,8 +125,14 @@ def image_key(entry: dict[str, Any], degradation: str = "") -> str:
     Args:
         entry: `{"path", "bytes"}` of a row, one of them None.
         degradation: What is done to the image before the network sees it, such as `jpeg 70`.
+
+    Raises:
+        UserError: The file is missing or cannot be read.
     """
-    content = entry["bytes"] if entry["bytes"] is not None else Path(entry["path"]).read_bytes()
+    content = entry["bytes"]
+    if content is None:
+        with regular_file(entry["path"]) as file:
+            content = file.read()
     return hashlib.blake2b(content + b"\0" + degradation.encode(), digest_size=20).hexdigest()
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from cabl_cgsr.config import PromptConfig
@@ -56,6 +55,8 @@ def coarse_mask(scaled_map: np.ndarray, config: PromptConfig | None = None) -> n
     _refuse_nan(scaled_map)
     if threshold != "otsu":
         return scaled_map > threshold
+    import cv2
+
     levels = np.rint(np.clip(scaled_map, 0, 1) * 255).astype(np.uint8)
     level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     return (levels > level) & (levels.min() < levels.max())
@@ -63,6 +64,8 @@ def coarse_mask(scaled_map: np.ndarray, config: PromptConfig | None = None) -> n
 
 def largest_component(mask: np.ndarray, connectivity: int = 8) -> np.ndarray:
     """The largest connected part of a boolean (H, W) mask, as such a mask; empty for an empty one."""
+    import cv2
+
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if not len(areas):

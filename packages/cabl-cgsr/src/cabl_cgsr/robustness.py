@@ -15,18 +15,28 @@ import cv2
 import numpy as np
 
 from cabl_cgsr.drawing import Line, draw_curves
-from cabl_cgsr.evaluate import REFINED, describe_options, evaluate, open_refiner, open_sets
+from cabl_cgsr.evaluate import (
+    REFINED,
+    describe_evaluation,
+    describe_options,
+    evaluate,
+    open_refiner,
+    open_sets,
+    report_failed,
+    report_left_out,
+)
 from cabl_cgsr.inference import describe_protocol
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.prediction_cache import PredictionCache
 from cabl_cgsr.scores import definitions, number
 from cabl_cgsr.set_inference import Degradation
+from papers_shared.devices import use_precision
 from papers_shared.drawing import side_by_side
 from papers_shared.errors import UserError
-from papers_shared.files import atomic_file, write_json
+from papers_shared.files import atomic_file, check_writable, write_json
 from papers_shared.metrics.forensics import PROTOCOLS
-from papers_shared.results import evaluation_file
-from papers_shared.training.distributed import make_accelerator
+from papers_shared.results import check_evaluation, evaluation_file
+from papers_shared.training.distributed import make_accelerator, precision_of
 
 if TYPE_CHECKING:
     from cabl_cgsr.options import RobustnessOptions
@@ -77,18 +87,18 @@ def robustness(
         options: Those of `evaluate`.
 
     Returns:
-        For each one `degradation` (its name), `metrics` and `intervals_95` as in `SetScores`.
+        For each one `degradation` (its name), `metrics`, `intervals_95` and `failed` as in `SetScores`.
     """
     points = []
     for degradation in degradations:
         found = evaluate(localizer, rows, degradation=degradation, **options)
-        kept = {key: found[key] for key in ("metrics", "intervals_95")}
+        kept = {key: found[key] for key in ("metrics", "intervals_95", "failed")}
         points.append({"degradation": degradation.name or "none", **kept})
     return points
 
 
 def run(options: RobustnessOptions) -> int:
-    """`cabl-cgsr robustness`: a PNG of the curves, their JSON, and the metrics as text."""
+    """`cabl-cgsr robustness`: a PNG of the curves, their JSON, and the metrics as text; 1 if an image failed."""
     if not options.models:
         raise UserError("no model given: name one or more model folders")
     kinds = {
@@ -96,9 +106,20 @@ def run(options: RobustnessOptions) -> int:
         "blur": [(side, blur_degradation(side)) for side in options.blur],
     }
     accelerator = make_accelerator(options.precision)
+    use_precision(options.precision, accelerator.device)
     with accelerator.main_process_first():
-        ((name, rows),) = open_sets(options.data).items()
-    refiner = open_refiner(options.refiner, accelerator.device, options.cache, options.precision)
+        sets = open_sets(options.data)
+    ((name, opened),) = sets.items()
+    about, file = describe_evaluation(options, sets), Path()
+    if accelerator.is_main_process:
+        named = [*Path(options.models[0]).parts[-2:], *describe_options(options, [name])]
+        file = Path(options.output) / evaluation_file("robustness", "", *named).name.replace(
+            "-evaluation", "", 1
+        )
+        check_evaluation(file, about)
+        check_writable(file.with_suffix(".png"))
+        report_left_out(sets)
+    refiner = open_refiner(options.refiner, accelerator.device, options.cache, precision_of(accelerator))
     models: list[dict[str, Any]] = []
     for model in options.models:
         localizer = Localizer.from_pretrained(model, device=accelerator.device)
@@ -106,7 +127,7 @@ def run(options: RobustnessOptions) -> int:
         curves = {
             kind: robustness(
                 localizer,
-                rows,
+                opened.rows,
                 [degradation for _, degradation in strengths],
                 refiner=refiner,
                 variants=(config.prompts.variant,),
@@ -120,16 +141,28 @@ def run(options: RobustnessOptions) -> int:
             )
             for kind, strengths in kinds.items()
         }
-        models.append({"model": model, "protocol": describe_protocol(config, options.precision), **curves})
+        models.append(
+            {
+                "model": model,
+                "precision": precision_of(accelerator),
+                "protocol": describe_protocol(config, precision_of(accelerator)),
+                **curves,
+            }
+        )
     if not accelerator.is_main_process:
         return 0
-    about = [*Path(options.models[0]).parts[-2:], *describe_options(options, [name])]
-    file = Path(options.output) / evaluation_file("robustness", "", *about).name.replace("-evaluation", "", 1)
     strengths = {kind: [strength for strength, _ in pairs] for kind, pairs in kinds.items()}
     with atomic_file(file.with_suffix(".png")) as partial_file:
         panel(models, strengths).save(partial_file, "PNG")
+    failed = dict(opened.broken)
+    for entry in models:
+        for point in (point for kind in kinds for point in entry[kind]):
+            failed |= point.pop("failed")
     result = {
+        **about,
         "set": name,
+        "left_out": dict(opened.left_out),
+        "failed": failed,
         "refiner": "none" if refiner is None else refiner.name,
         "refined": REFINED,
         "definitions": definitions("paper"),
@@ -143,7 +176,7 @@ def run(options: RobustnessOptions) -> int:
                 metrics = "  ".join(f"{key} {number(value)}" for key, value in point["metrics"].items())
                 print(f"  {kind:<5} {point['degradation']:<9} {metrics}")
     print(f"P-F1: {PROTOCOLS['p_f1']}\nwritten: {file.with_suffix('.png')}, {file}")
-    return 0
+    return report_failed(list(failed.items()))
 
 
 def panel(models: Sequence[dict[str, Any]], strengths: dict[str, list[int]]) -> Any:

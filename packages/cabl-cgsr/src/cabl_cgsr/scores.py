@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cabl_cgsr.calibration import calibration_error, probability
+from cabl_cgsr.config import Calibration
 from papers_shared.errors import UserError
 from papers_shared.metrics import ForensicsMetrics, interval, resamples, roc_auc
 from papers_shared.metrics.forensics import PROTOCOLS
@@ -36,6 +38,10 @@ class SetRows:
     """`coarse`, and one for each prompt variant."""
     map_maxima: dict[str, float] = field(default_factory=dict)
     """Largest value of the unscaled map, by image."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Images that could not be scored, and why."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Manipulated images without a mask that fits, and why."""
 
 
 @dataclass
@@ -51,6 +57,12 @@ class SetScores:
     """95 % bootstrap intervals of `i_auc` and `p_f1`."""
     draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """The metrics of each bootstrap draw."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Images that could not be scored, and why: the metrics are those of the others."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Manipulated images without a mask that fits, and why."""
+    calibration_error: dict[str, float] = field(default_factory=dict)
+    """Expected calibration error in ten bins: of the `score`, and of the model's calibrated `probability`."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +71,9 @@ class SetScores:
             "manipulated": self.manipulated,
             "metrics": self.metrics,
             "intervals_95": self.intervals,
+            "calibration_error": self.calibration_error,
+            "left_out": self.left_out,
+            "failed": self.failed,
         }
 
 
@@ -69,12 +84,26 @@ def definitions(protocol: str) -> dict[str, str]:
     return {**IMAGE_DEFINITIONS, **PROTOCOLS}
 
 
-def set_scores(rows: SetRows, protocol: str = "paper", draws: int = 1000, seed: int = 0) -> SetScores:
+def set_scores(
+    rows: SetRows,
+    protocol: str = "paper",
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    calibration: Calibration | None = None,
+) -> SetScores:
     """The metrics of one set.
 
     Args:
         draws: Bootstrap draws of the set's images; 0: no intervals.
+        calibration: The model's.
+
+    Raises:
+        UserError: No image could be scored.
     """
+    if not rows.outputs[COARSE].rows:
+        name, problem = next(iter(rows.failed.items()), ("", "it holds none"))
+        raise UserError(f"{rows.name}: no image could be scored; {name}: {problem}")
     asked, metrics = definitions(protocol), {}
     ordered = rows.outputs[COARSE].ordered()
     labels, scores = np.array([row.label for row in ordered]), np.array([row.score for row in ordered])
@@ -92,7 +121,21 @@ def set_scores(rows: SetRows, protocol: str = "paper", draws: int = 1000, seed: 
             metrics[name] = getattr(image, name)
     drawn = _bootstrap(rows, labels, scores, draws, seed) if draws else {}
     intervals = {name: interval(values) for name, values in drawn.items()}
-    return SetScores(rows.name, len(ordered), int(labels.sum()), metrics, intervals, drawn)
+    calibrated = [probability(score, calibration or Calibration()) for score in scores]
+    return SetScores(
+        rows.name,
+        len(ordered),
+        int(labels.sum()),
+        metrics,
+        intervals,
+        drawn,
+        rows.failed,
+        rows.left_out,
+        {
+            "score": calibration_error(labels, scores),
+            "probability": calibration_error(labels, np.array(calibrated)),
+        },
+    )
 
 
 def average(sets: Sequence[SetScores]) -> SetScores:

@@ -21,7 +21,9 @@ import numpy as np
 from PIL import Image
 
 from papers_shared.errors import UserError
+from papers_shared.files import check_replaceable, writing_folder
 from papers_shared.images import load_image
+from papers_shared.written import own_files, read_manifest, write_manifest
 
 Random = np.random.Generator
 
@@ -56,6 +58,8 @@ PHOTOGRAPHS = {
 }
 """Photographs in scikit-image's wheel by use, with the licences its documentation states."""
 
+SETS = {"train": "CASIA2", "test": "CASIA1"}
+"""Names of the sets' folders by use."""
 HOST_NOISE = (0.5, 2.0)
 """Standard deviation of a scene's noise, in grey levels."""
 PASTED_NOISE = (20.0, 32.0)
@@ -79,15 +83,29 @@ def write_casia(
         test: Scenes of the test set, even.
         size: (height, width) of the images in pixels.
 
+    A set that is there already stays as it is.
+
     Raises:
-        UserError: A number of scenes is odd: scenes come in pairs that lend each other parts.
+        UserError: A number of scenes is odd: scenes come in pairs that lend each other parts; a folder of a set holds
+            other files, or cannot be written.
     """
-    root = Path(root)
-    for number, (split, count) in enumerate({"train": train, "test": test}.items()):
+    root = Path(root).expanduser()
+    for split, count in {"train": train, "test": test}.items():
         if count % 2:
             raise UserError(f"{split}: {count} scenes are odd, and they come in pairs: give an even number")
-        for index in range(0, count, 2):
-            _write_pair(root, split, np.random.default_rng([seed, number, index]), index, size)
+    ours = {split: own_files(root / name) for split, name in SETS.items()}
+    for split, name in SETS.items():
+        check_replaceable(root / name, ours[split])
+    for number, (split, count) in enumerate({"train": train, "test": test}.items()):
+        final = root / SETS[split]
+        about = {"toy": 1, "seed": seed, "scenes": count, "size": list(size)}
+        if ours[split] and about.items() <= read_manifest(final).items():
+            continue
+        with writing_folder(final, ours[split]) as folder:
+            for index in range(0, count, 2):
+                _write_pair(folder, split, np.random.default_rng([seed, number, index]), index, size)
+            files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            write_manifest(folder, list(files), **about)
     return root
 
 
@@ -118,7 +136,7 @@ def manipulate(rng: Random, host: Scene, donor: Scene) -> tuple[np.ndarray, np.n
     return _to_bytes(surroundings * (1 - weight) + part * weight), mask
 
 
-def _write_pair(root: Path, split: str, rng: Random, first: int, size: tuple[int, int]) -> None:
+def _write_pair(folder: Path, split: str, rng: Random, first: int, size: tuple[int, int]) -> None:
     """Two scenes of different photographs as they are, and each with a part of the other or of itself."""
     choice = rng.permutation(len(PHOTOGRAPHS[split]))[:2]
     scenes = [
@@ -130,7 +148,7 @@ def _write_pair(root: Path, split: str, rng: Random, first: int, size: tuple[int
         clean = _to_bytes(_jpeg(rng, _noisy(rng, scene), SCENE_QUALITY))
         quality, tiff = int(rng.integers(*FINAL_QUALITY, endpoint=True)), scene.number % 3 == 0
         donor = scene if copy_move else other
-        folder, stem, drawn = _paths(root, split, scene, donor, copy_move)
+        stem, drawn = _paths(folder, split, scene, donor, copy_move)
         base = folder / "Au" / f"Au_{scene.photograph.category}_{scene.number:0{_digits(split)}d}"
         for path, pixels in ((base, clean), (stem, image)):
             _save(path, pixels, quality, "" if split == "test" else ".tif" if tiff and path == stem else "")
@@ -138,17 +156,17 @@ def _write_pair(root: Path, split: str, rng: Random, first: int, size: tuple[int
         cv2.imwrite(str(drawn), mask.astype(np.uint8) * 255)
 
 
-def _paths(root: Path, split: str, scene: Scene, donor: Scene, copy_move: bool) -> tuple[Path, Path, Path]:
-    """Folder of the set, path of the manipulated image without its suffix, path of the mask."""
+def _paths(folder: Path, split: str, scene: Scene, donor: Scene, copy_move: bool) -> tuple[Path, Path]:
+    """Path of the manipulated image without its suffix, path of the mask."""
     digits, kind = _digits(split), "S" if copy_move else "D"
     source, target = (f"{s.photograph.category}{s.number:0{digits}d}" for s in (donor, scene))
     ids = f"{source}_{target}_{scene.number:0{digits}d}"
     if split == "train":
-        folder, stem = root / "CASIA2", f"Tp_{kind}_NRN_M_N_{ids}"
-        return folder, folder / "Tp" / stem, folder / "CASIA 2 Groundtruth" / f"{stem}_gt.png"
-    folder, stem, part = root / "CASIA1", f"Sp_{kind}_NRN_A_{ids}", "CM" if copy_move else "Sp"
+        stem = f"Tp_{kind}_NRN_M_N_{ids}"
+        return folder / "Tp" / stem, folder / "CASIA 2 Groundtruth" / f"{stem}_gt.png"
+    stem, part = f"Sp_{kind}_NRN_A_{ids}", "CM" if copy_move else "Sp"
     drawn = folder / "CASIA 1.0 groundtruth" / part / f"{stem}_gt.png"
-    return folder, folder / "Modified Tp" / "Tp" / part / stem, drawn
+    return folder / "Modified Tp" / "Tp" / part / stem, drawn
 
 
 def _draw_scene(rng: Random, photograph: Photograph, number: int, size: tuple[int, int]) -> Scene:

@@ -14,13 +14,13 @@ USAGE = {
     "train": "train a recipe:             fanet train zerowaste_f --data.root ZEROWASTE",
     "evaluate": "score a model on a split:   fanet evaluate runs/zerowaste_f/best --data.root ZEROWASTE",
     "predict": "segment images:             fanet predict MODEL photo.jpg --output out",
-    "data": "check, cache, toy:          fanet data check ZEROWASTE",
+    "data": "check, convert, cache, toy: fanet data check ZEROWASTE",
     "convert": "import official files:      fanet convert checkpoint.pth.tar MODEL",
     "export": "write ONNX, torch.export:   fanet export MODEL --output model.onnx",
     "figures": "draw the paper's figures:   fanet figures MODEL --images photo.jpg --output figures",
     "demo": "see all of it in a minute:  fanet demo",
 }
-DATA_ACTIONS = ("check", "cache", "toy")
+DATA_ACTIONS = ("check", "convert", "cache", "toy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,9 @@ Every value can be changed on the command line (`--optim.lr 1e-4`). This module 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from papers_shared.ranges import Names, Within
 from papers_shared.training import config as shared
 from papers_shared.training.config import RunConfig
 from papers_shared.types import RGB
@@ -27,14 +28,22 @@ class ModelConfig:
     """segment: backbone + UperNet head; classify: the ImageNet classifier."""
     backbone: str = "fanet_tiny"
     """A timm model name: `fanet_tiny`, `focalnet_tiny_lrf`, `convnext_tiny`, ..."""
+    backbone_options: Annotated[tuple[str, ...], Names()] = ()
+    """More arguments of the timm model as NAME=NUMBERS: `depths=2,2,6,2 window_size=7`."""
     pretrained: str = ""
-    """Start weights of the backbone: a model folder or Hub name written by this package, or `timm` for timm's own."""
-    class_names: tuple[str, ...] = ()
+    """Start weights of the backbone: `timm` for timm's own; a folder of this package or of timm; a weight file; a Hub
+    name or `owner/name/FILE`; an https address. See docs/weights.md."""
+    class_names: Annotated[tuple[str, ...], Names()] = ()
     """Names of the classes in id order; training takes them from the data set."""
-    palette: tuple[RGB, ...] = ()
+    palette: Annotated[tuple[RGB, ...], Within(0, 255)] = ()
     """RGB colours of the classes in drawings, in id order; missing ones are chosen."""
-    in_chans: int = 3
-    drop_path_rate: float = 0.1
+    ignore_index: Annotated[int, Within(-100, 255)] = 255
+    """Value of pixels in masks that the model did not learn from; training takes it from `--data.ignore-index`."""
+    in_chans: Annotated[int, Within(1, 1024)] = 3
+    image_size: Annotated[int, Within(0, 16_384)] = 0
+    """Side of the square images that a backbone of one size is built for, others are resized to it; training takes it
+    from `--data.crop-size`, and 0 stands for backbones of any size."""
+    drop_path_rate: Annotated[float, Within(0, 0.99)] = 0.1
     """Stochastic depth of the last block; rises linearly from 0."""
     scm: bool = True
     """Spatial context module of the AFE block (Table 2); FANet backbones only."""
@@ -47,23 +56,26 @@ class ModelConfig:
     head: Literal["upernet", "deeplabv3plus"] = "upernet"
     """upernet: the paper's; deeplabv3plus: that of segmentation_models_pytorch (the extra `peers`) on a backbone whose
     last stage is dilated to stride 16, such as `resnet101`."""
-    decoder_channels: int = 256
-    pool_scales: tuple[int, ...] = (1, 2, 3, 6)
+    level_norm: Annotated[float, Within(0, 0.1)] = 0.0
+    """Epsilon of a layer norm on each of the backbone's maps before the heads, as the UperNet models of transformers
+    and mmsegmentation have it; 0: none."""
+    decoder_channels: Annotated[int, Within(1, 8192)] = 256
+    pool_scales: Annotated[tuple[int, ...], Within(1, 64, filled=True)] = (1, 2, 3, 6)
     """Output sizes of the pyramid pooling module of the UperNet head."""
     auxiliary: bool = True
     """Train an FCN head on `auxiliary_stage` beside the main head."""
-    auxiliary_stage: int = 2
+    auxiliary_stage: Annotated[int, Within(0, 3)] = 2
     """Index of the backbone stage (0 is stride 4) under the auxiliary head."""
-    auxiliary_channels: int = 256
-    dropout: float = 0.1
+    auxiliary_channels: Annotated[int, Within(1, 8192)] = 256
+    dropout: Annotated[float, Within(0, 0.99)] = 0.1
     """Dropout of whole channels before the last convolution of each head."""
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """Subtracted from RGB pixels on 0..255."""
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    """Divides RGB pixels after the subtraction."""
-    test_scale: tuple[int, int] = (2048, 512)
+    mean: Annotated[tuple[float, float, float], Within(-65_535, 65_535)] = (123.675, 116.28, 103.53)
+    """Subtracted from RGB pixels on 0..255; with start weights, unless changed here, the values that belong to them."""
+    std: Annotated[tuple[float, float, float], Within(0.001, 65_535)] = (58.395, 57.12, 57.375)
+    """Divides RGB pixels after the subtraction; follows the start weights like `mean`."""
+    test_scale: Annotated[tuple[int, int], Within(1, 8192)] = (2048, 512)
     """Limits of the long and the short side, in pixels, of the keep-ratio resize at test time."""
-    test_divisor: int = 32
+    test_divisor: Annotated[int, Within(1, 4096)] = 32
     """A second resize at test time rounds both sides up to multiples of this."""
 
     @property
@@ -77,31 +89,59 @@ class DataConfig:
 
     root: str = ""
     """The data folder (or a Hub data set name with `--data.layout dataset`)."""
-    layout: Literal["auto", "zerowaste", "official", "coco", "folders", "class_folders", "dataset"] = "auto"
-    """zerowaste: {split}/data + sem_seg; official: images/{split} + annotations/{split}; coco: {split}/data +
-    labels.json polygons; folders: {split}/images + {split}/masks; class_folders: {split}/CLASS/*.jpg;
-    dataset: a Hub data set or a `save_to_disk` folder; auto: recognised from the folders."""
-    class_names: tuple[str, ...] = ()
-    """Names in id order; empty: ZeroWaste's five, or the names the data set brings (classes.txt, features)."""
-    ignore_index: int = 255
+    layout: Literal[
+        "auto",
+        "zerowaste",
+        "official",
+        "folders",
+        "voc",
+        "cityscapes",
+        "coco",
+        "yolo",
+        "label_studio",
+        "class_folders",
+        "dataset",
+    ] = "auto"
+    """How the folder is built (see DATA.md); auto: recognised from the names in it; dataset: a Hub data set or a
+    `save_to_disk` folder."""
+    class_names: Annotated[tuple[str, ...], Names()] = ()
+    """Names in id order, background first; empty: those that the data set brings, or ZeroWaste's five."""
+    mask_values: Annotated[tuple[int, ...], Within(0, 255)] = ()
+    """Stored values of the masks in the order of the classes: `0 255` for black and white masks, `255 0` for
+    inverted ones, `1 2 3` for ids that begin at 1; empty: 0, 1, 2, ... or what a list in the data set says."""
+    ignore_index: Annotated[int, Within(-100, 255)] = 255
     """Value of pixels in a mask that are neither learned from nor scored."""
+    overlap: Literal["class", "order", "area"] = "class"
+    """Which object wins where drawn ones overlap: the one of the highest class id (as in ZeroWaste's masks), the last
+    one in the file, or the smallest."""
     train_split: str = "train"
     val_split: str = "val"
-    crop_size: int = 512
-    scale: tuple[int, int] = (2048, 512)
+    val_share: Annotated[float, Within(0, 0.9)] = 0.0
+    """Share of the training images that is set aside as the validation split where the data set has none; images of
+    one video, and copies of one image, stay together."""
+    val_seed: Annotated[int, Within(0)] = 0
+    """Which images these are."""
+    allow_outside: bool = False
+    """Follow names in annotation files and lists that lead out of the data folder."""
+    crop_size: Annotated[int, Within(1, 8192)] = 512
+    scale: Annotated[tuple[int, int], Within(1, 8192)] = (2048, 512)
     """Limits of the long and the short side, in pixels, of the keep-ratio resize before `ratio_range`."""
-    ratio_range: tuple[float, float] = (0.5, 2.0)
-    cat_max_ratio: float = 0.75
+    ratio_range: Annotated[tuple[float, float], Within(0.01, 100, ascending=True)] = (0.5, 2.0)
+    cat_max_ratio: Annotated[float, Within(0, 1)] = 0.75
     """A crop is drawn again (10 times) while one class fills this share of its labelled pixels or more."""
-    flip: float = 0.5
+    flip: Annotated[float, Within(0, 1)] = 0.5
     """Probability of the horizontal flip."""
     photometric: bool = True
     """Brightness, contrast, saturation and hue distortion."""
-    workers: int = 2
-    """Loader processes per training process."""
+    workers: Annotated[int, Within(-1, 1024)] = -1
+    """Loader processes per training process; -1: one for each core that it may use, 12 at most."""
+    timeout: Annotated[int, Within(0)] = 600
+    """Seconds to wait for a batch of a loader process before the run ends with a sentence; 0: for ever."""
+    verify: bool = False
+    """Compare the contents of all files with those that a resumed run began with, in place of sizes and times."""
     cache: str = ""
     """Folder of decoded images and masks; empty: the user cache folder (`fanet data cache` shows and clears it)."""
-    cache_gb: float = 24.0
+    cache_gb: Annotated[float, Within(0, 1e6)] = 24.0
     """The cache stops growing at this size (3,002 images of 1920x1080 take 24 GB with their masks); 0: no cache."""
 
 
@@ -111,12 +151,12 @@ class LossConfig:
 
     average: Literal["valid", "all"] = "valid"
     """What the summed cross-entropy is divided by: labelled pixels, or all pixels (as mmsegmentation 0.x does)."""
-    auxiliary_weight: float = 0.5
-    label_smoothing: float = 0.0
+    auxiliary_weight: Annotated[float, Within(0)] = 0.5
+    label_smoothing: Annotated[float, Within(0, 1)] = 0.0
     """Classifier only."""
-    mixup: float = 0.0
+    mixup: Annotated[float, Within(0)] = 0.0
     """Classifier only: alpha of mixup."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, Within(0)] = 0.0
     """Classifier only: alpha of CutMix."""
 
 

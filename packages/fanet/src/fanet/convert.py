@@ -18,27 +18,44 @@ from fanet.config import ZEROWASTE_CLASSES, ZEROWASTE_PALETTE, ModelConfig
 from fanet.modeling.classifier import Classifier
 from fanet.modeling.segmenter import Segmenter
 from fanet.names import rename_official
+from fanet.upernet import is_upernet, rename_upernet, upernet_config
 from papers_shared.doctor import Report
+from papers_shared.entries import text_of
 from papers_shared.errors import UserError
+from papers_shared.files import check_replaceable
 from papers_shared.foreign import load_official
+from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
+from papers_shared.provenance import Origin
+from papers_shared.text import read_json
+from papers_shared.weights import fetch_weights
 
 if TYPE_CHECKING:
     from fanet.options import ConvertOptions
 
 
-def convert(source: Path | str, output: Path | str) -> Report:
-    """Write the official file `source` as the model folder `output`.
+def convert(source: Path | str, output: Path | str, sha256: str = "") -> Report:
+    """Write other people's weights as the model folder `output`.
 
-    A segmentor becomes a `fanet.Segmenter`; an ImageNet file becomes a `fanet.Classifier`, without classes where it
-    holds the backbone alone. Either folder serves as `--model.pretrained`.
+    A segmentor of the authors, or an UperNet of transformers or mmsegmentation with ConvNeXt or Swin, becomes a
+    `fanet.Segmenter`; an ImageNet file of the authors becomes a `fanet.Classifier`, without classes where it holds the
+    backbone alone. Either folder serves as `--model.pretrained`.
+
+    Args:
+        source: A checkpoint or a folder of transformers, whose `config.json` names the classes: here, on the Hub or
+            at an https address (`papers_shared.weights.fetch_weights`).
+        output: The new folder.
+        sha256: What the file must have as its SHA-256; empty: anything.
 
     Returns:
         What was read and what was written, as notes.
 
     Raises:
-        UserError: The file cannot be read, holds other Python objects, or does not fit FANet name by name.
+        UserError: The file cannot be read, holds other Python objects, or does not fit FANet name by name; `output`
+            holds other files.
     """
-    official = load_official(source)
+    check_replaceable(output, (WEIGHTS, CONFIG, CARD, TRAINING))
+    weights = fetch_weights(source, sha256=sha256, package="fanet", beside=(CONFIG,))
+    official = load_official(weights.file)
     try:
         tensors = convert_state_dict(official)
     except UserError as error:
@@ -46,17 +63,34 @@ def convert(source: Path | str, output: Path | str) -> Report:
     model = _build(tensors)
     prefix = "model." if isinstance(model, Classifier) else ""
     model.load_state_dict({prefix + name: tensor for name, tensor in tensors.items()})
+    names = _class_names(weights.file.with_name(CONFIG), model.config.num_classes)
+    if names and names != model.config.class_names:
+        model.config = replace(model.config, class_names=names)
+    model.origin = Origin(start_weights=(f"all: {weights.sentence()}",))
     model.save_pretrained(output)
     report = Report()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    report.add("note", source, f"{len(official):,} entries read, each has a name here")
+    report.add("note", weights.origin, f"{len(official):,} entries read, each has a name here")
+    report.add("note", weights.origin, f"its SHA-256 is {weights.digest}")
     report.add("note", output, f"fanet.{type(model).__name__} with {parameters:,} parameters written")
     return report
 
 
+def _class_names(config: Path, count: int) -> tuple[str, ...]:
+    """The names in a `config.json` of transformers beside the weights; none where there is none that fits."""
+    if not config.is_file():
+        return ()
+    described = read_json(config)
+    labels = described.get("id2label") if isinstance(described, dict) else None
+    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(count)}:
+        return ()
+    names = tuple(text_of(labels, str(i), f"{config}: id2label").strip() for i in range(count))
+    return names if len(set(names)) == count and names != tuple(f"LABEL_{i}" for i in range(count)) else ()
+
+
 def run(options: ConvertOptions) -> int:
     """`fanet convert SOURCE OUTPUT`; 0 only when every name is known."""
-    report = convert(options.source, options.output)
+    report = convert(options.source, options.output, options.sha256)
     report.print()
     return report.exit_code
 
@@ -68,9 +102,10 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     `num_classes=0` or `features_only=True`.
 
     Raises:
-        UserError: Names unknown here, names of ours without a value, tensors of another shape.
+        UserError: Names unknown here, names of ours without a value, tensors of another shape, values that are not
+            finite; the lists name the first of them.
     """
-    tensors, unknown = rename_official(official)
+    tensors, unknown = (rename_upernet if is_upernet(official) else rename_official)(official)
     with torch.device("meta"):
         model = _build(tensors)
     expected = (model.model if isinstance(model, Classifier) else model).state_dict()
@@ -89,13 +124,20 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "tensors of another shape": shapes,
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
         raise UserError("not the official FANet; " + "; ".join(lists))
+    check_numbers(tensors, expected, "the checkpoint")
     return tensors
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _build(tensors: Mapping[str, Tensor]) -> Segmenter | Classifier:
     """The network that the tensors (under our names) are of; its sizes are read from their shapes."""
+    if any(name.startswith("levels.norms.") for name in tensors):
+        return Segmenter.from_config(upernet_config(tensors))
     segmentor = any(name.startswith("backbone.") for name in tensors)
     stem = tensors.get("backbone.stem.conv.weight" if segmentor else "stem.conv.weight")
     classifier = tensors.get("decode_head.classifier.weight" if segmentor else "head.fc.weight")

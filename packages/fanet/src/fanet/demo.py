@@ -26,7 +26,6 @@ from fanet.toy import write_zerowaste
 from fanet.train import train
 from papers_shared import pages
 from papers_shared.drawing import overlay
-from papers_shared.errors import UserError
 from papers_shared.files import write_text
 from papers_shared.metrics import ConfusionMatrix
 from papers_shared.pages import Curve, as_percent, chart, chips, keys, smooth
@@ -39,6 +38,7 @@ MARGIN = 0.25
 """The demo fails unless val and test mIoU beat the all-background baseline by this much (fractions)."""
 
 MISSED, FALSE_ALARM, CONFUSED = (240, 120, 20), (60, 130, 255), (230, 40, 150)
+HEADLINE = "FANet on a toy conveyor belt"
 SHOWN = 6
 """Scenes on the page."""
 
@@ -53,6 +53,7 @@ def demo(output: str | Path, *, steps: int = 0, seed: int = 0) -> dict[str, Any]
         `test`, `val_baseline` and `test_baseline`.
     """
     output = Path(output)
+    pages.check_page(output / "index.html", HEADLINE)
     recipe = _recipe(output, steps, seed)
     write_zerowaste(Path(recipe.data.root), seed=seed)
     began = time.perf_counter()
@@ -135,7 +136,7 @@ def page_of(segmenter: Segmenter, recipe: Recipe, rows: Any, result: dict[str, A
     shown = range(0, len(rows), -(-len(rows) // SHOWN))
     training = f"{recipe.optim.steps} steps of {recipe.optim.batch_size}"
     return pages.page(
-        "FANet on a toy conveyor belt",
+        HEADLINE,
         f"A small FANet ({parameters / 1e6:.2f} M weights) learned from {splits['train']} procedural"
         " scenes to find deformable, overlapping and translucent waste in clutter. Everything here was"
         " made on this machine by fanet demo; the metrics say that the parts work together, not how well"
@@ -229,8 +230,6 @@ def _percent(fraction: float) -> str:
 
 def run(options: DemoOptions) -> int:
     """`fanet demo`: 0, or 1 if the model does not beat the all-background baseline by `MARGIN`."""
-    if options.steps < 0:
-        raise UserError(f"--steps {options.steps}: give a positive number, or 0 for the recipe's")
     result = demo(options.output, steps=options.steps, seed=options.seed)
     failed = False
     for split in ("val", "test"):

@@ -22,7 +22,9 @@ from fanet.modeling.segmenter import Segmenter
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
+from papers_shared.provenance import check_trained
 
 if TYPE_CHECKING:
     from fanet.options import ExportOptions
@@ -44,12 +46,15 @@ def export(
     height: int = 512,
     width: int = 928,
     batch: int = 1,
+    untrained: bool = False,
 ) -> ExportReport:
     """Export the segmenter's main head; the file appears at `output` only if it agrees with eager (`agrees`).
 
     Raises:
-        UserError: unknown suffix, a size below 32, or the onnx extra is missing.
+        UserError: a network that was never trained (unless `untrained`), unknown suffix, a size below 32, or the onnx
+            extra is missing.
     """
+    check_trained(segmenter, untrained)
     output = Path(output)
     kind = export_format(output, format)
     if min(height, width) < 32 or batch < 1:
@@ -88,6 +93,7 @@ class _Logits(nn.Module):
 
 def run(options: ExportOptions) -> int:
     """`fanet export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    check_new(options.output, options.overwrite)
     report = export(
         open_model(Segmenter, options.model, "cpu"),
         options.output,
@@ -95,6 +101,7 @@ def run(options: ExportOptions) -> int:
         height=options.height,
         width=options.width,
         batch=options.batch,
+        untrained=options.untrained,
     )
     shapes = f"{'x'.join(map(str, report.input_shape))} -> {'x'.join(map(str, report.output_shape))}"
     print(f"{report.format} export {shapes}: max relative difference from eager {report.difference:.2e}")

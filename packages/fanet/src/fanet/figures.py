@@ -16,8 +16,9 @@ from fanet.drawing import class_palette
 from fanet.inference import Segmentation, predict
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
-from papers_shared.drawing import heat_map, legend, overlay, side_by_side
+from papers_shared.drawing import check_width, heat_map, legend, overlay, side_by_side
 from papers_shared.errors import UserError
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.inputs import match_images, unique_names
@@ -110,6 +111,11 @@ def run(options: FiguresOptions) -> int:
     if not options.models:
         raise UserError("no model given: name one or more model folders")
     images = match_images(options.images)
+    output = Path(options.output)
+    panel, maps = output / "qualitative.png", [output / f"frm-{name}.png" for name in unique_names(images)]
+    for file in (panel, *maps):
+        check_new(file, options.overwrite)
+    check_width(options.width)
     truth = {path.stem: path for path in match_images(options.masks)} if options.masks else {}
     masks = [truth.get(path.stem) for path in images]
     if truth and not any(masks):
@@ -119,10 +125,8 @@ def run(options: FiguresOptions) -> int:
         raise UserError(
             "two models have the same name: each is titled by its folder, best/ and last/ by their run"
         )
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    qualitative(segmenters, images, masks, width=options.width).save(output / "qualitative.png")
-    print(f"written: {output / 'qualitative.png'}")
+    qualitative(segmenters, images, masks, width=options.width).save(panel)
+    print(f"written: {panel}")
     refined = [
         segmenter
         for segmenter in segmenters.values()
@@ -131,9 +135,9 @@ def run(options: FiguresOptions) -> int:
     if not refined:
         print("no FRM maps: none of the models has a feature refinement module")
         return 0
-    for path, mask, name in zip(images, masks, unique_names(images), strict=True):
-        frm_maps(refined[0], path, mask, width=options.width).save(output / f"frm-{name}.png")
-        print(f"written: {output / f'frm-{name}.png'}")
+    for path, mask, file in zip(images, masks, maps, strict=True):
+        frm_maps(refined[0], path, mask, width=options.width).save(file)
+        print(f"written: {file}")
     return 0
 
 

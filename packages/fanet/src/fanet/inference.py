@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,17 +23,22 @@ from torch import Tensor
 from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
 from fanet.transforms import prepare_image
-from papers_shared.devices import autocast, device_of
-from papers_shared.drawing import legend, overlay, shrink
+from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
+from papers_shared.drawing import legend, marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
 from papers_shared.images import load_image
+from papers_shared.provenance import check_trained
 from papers_shared.threads import evaluation_mode
-from papers_shared.types import RGB, Precision
+from papers_shared.types import RGB, AskedPrecision, Precision
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """The test-time scales of mmsegmentation's `--aug-test`."""
 BAND_BYTES = 64 * 2**20
 """Scores at the image's own size are computed in bands of rows that take at most so many bytes."""
+
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right, lower in pixels of the image."""
 
 
 class Window(NamedTuple):
@@ -44,8 +48,8 @@ class Window(NamedTuple):
     """(num_classes, h, w) float32, as the network gives them, mirrored back where its input was mirrored."""
     size: tuple[int, int]
     """(height, width) of the network's input."""
-    box: tuple[int, int, int, int]
-    """Left, upper, right, lower in pixels of the image."""
+    box: Box
+    """The part of the image that it covers."""
 
 
 View = tuple[Window, ...]
@@ -66,6 +70,8 @@ class Segmentation:
     """How the mask was computed, in one sentence."""
     views: tuple[View, ...]
     """The network's answers, on the CPU."""
+    untrained: tuple[str, ...] = ()
+    """Parts of the model that were never trained."""
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -88,7 +94,7 @@ class Segmentation:
         """The image under the colours of its classes, with a legend; `max_side` > 0 shrinks it first."""
         mask = shrink(Image.fromarray(self.mask), max_side, Image.Resampling.NEAREST)
         drawn = overlay(shrink(self.image, max_side), np.asarray(mask), self.palette, alpha=alpha)
-        return legend(drawn, self.class_names, self.palette)
+        return marked_untrained(legend(drawn, self.class_names, self.palette), self.untrained)
 
     def mask_image(self) -> Image.Image:
         """The mask as a palette image: values are the class indices, viewers show the class colours."""
@@ -99,14 +105,15 @@ class Segmentation:
 
 def predict(
     segmenter: Any,
-    image: Image.Image | np.ndarray | str | Path,
+    image: Image.Image | np.ndarray | Tensor | str | Path,
     *,
     flip: bool = False,
     ratios: Sequence[float] = (1.0,),
     tile: int = 0,
     overlap: float = 0.25,
-    precision: Precision = "no",
+    precision: AskedPrecision = "auto",
     max_pixels: int = MAX_PIXELS,
+    untrained: bool = False,
 ) -> Segmentation:
     """Segment one image on the segmenter's device; the segmenter is afterwards as it was, in training mode too.
 
@@ -116,7 +123,7 @@ def predict(
 
     Args:
         segmenter: Images (1, 3, h, w) -> an output with `logits` (1, num_classes, h/4, w/4); has a `config`.
-        image: A path, a Pillow image, or (H, W, 3) uint8 RGB.
+        image: A path, a Pillow image, or an array or tensor of pixels (see `papers_shared.images.from_array`).
         flip: Average the class probabilities with those of the mirrored image.
         ratios: Factors of the test scale; with more than one, class probabilities are averaged over them.
         tile: 0: the paper's protocol, the whole image shrunk to the test scale. N: an N x N window slides over the
@@ -124,38 +131,71 @@ def predict(
         overlap: Share of the window's side that neighbouring windows have in common; their logits are averaged.
         precision: What the network computes in.
         max_pixels: Larger images are refused.
+        untrained: Answer with a network whose parts were never trained, too.
 
     Raises:
-        UserError: Unreadable image, more than `max_pixels` pixels, an option out of range, or more than 255 classes.
+        UserError: A network that was never trained, an unreadable image, more than `max_pixels` pixels, an option out
+            of range, or more than 255 classes.
     """
     config: ModelConfig = segmenter.config
-    _check(config, ratios, tile, overlap)
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
+    fresh = check_trained(segmenter, untrained)
+    check_options(config, ratios, tile, overlap, max_pixels)
+    computed = choose_precision(precision, device_of(segmenter))
     loaded = load_image(image, max_pixels=max_pixels)
     pixels = np.asarray(loaded)
-    height, width = pixels.shape[:2]
-    views = []
-    with evaluation_mode(segmenter), torch.no_grad(), autocast(segmenter, precision):
-        for ratio, flipped in product(ratios, (False, True) if flip else (False,)):
-            windows = _boxes(height, width, tile, overlap)
-            views.append(tuple(_answer(segmenter, pixels, box, tile, ratio, flipped) for box in windows))
-
-    mask = np.empty((height, width), np.uint8)
-    top = 0
-    for band in class_scores(views, height, width):
-        rows = band.shape[1]
-        # not argmax, which is several times slower on a CPU
-        mask[top : top + rows] = band.max(0).indices.to(torch.uint8).cpu().numpy()
-        top += rows
+    views = network_views(
+        segmenter, pixels, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed
+    )
     return Segmentation(
         loaded,
-        mask,
+        class_map(views, *pixels.shape[:2]).cpu().numpy(),
         config.class_names,
         class_palette(config.class_names, config.palette),
-        describe_protocol(config, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=precision),
+        describe_protocol(config, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed),
         tuple(tuple(window._replace(logits=window.logits.cpu()) for window in view) for view in views),
+        fresh,
     )
+
+
+def network_views(
+    segmenter: Any,
+    pixels: np.ndarray,
+    *,
+    flip: bool = False,
+    ratios: Sequence[float] = (1.0,),
+    tile: int = 0,
+    overlap: float = 0.25,
+    precision: Precision = "fp32",
+) -> list[View]:
+    """The network's answers about an image (H, W, 3) uint8 RGB, on its device; the options are those of `predict`.
+
+    All windows of one scale, mirrored or not, have one size, so on a GPU they go through the network together.
+
+    Raises:
+        UserError: An answer is not finite.
+    """
+    height, width = pixels.shape[:2]
+    boxes = _boxes(height, width, tile, overlap)
+    views: list[View] = []
+    mirrored = (False, True) if flip else (False,)
+    with evaluation_mode(segmenter), torch.no_grad(), autocast(segmenter, precision):
+        for ratio in ratios:
+            asked = [(flipped, box) for flipped in mirrored for box in boxes]
+            windows = _answers(segmenter, pixels, asked, tile, ratio)
+            views += [
+                tuple(windows[first : first + len(boxes)]) for first in range(0, len(asked), len(boxes))
+            ]
+    finite = torch.stack([window.logits.isfinite().all() for view in views for window in view])
+    if not finite.all():
+        raise UserError("the network's answer is not finite: its weights are damaged")
+    return views
+
+
+def class_map(views: Sequence[View], height: int, width: int) -> Tensor:
+    """The class of the highest score, (height, width) uint8 on the device of the views."""
+    # not argmax, which is several times slower on a CPU
+    bands = (band.max(0).indices.to(torch.uint8) for band in class_scores(views, height, width))
+    return torch.cat(list(bands))
 
 
 def describe_protocol(
@@ -165,7 +205,7 @@ def describe_protocol(
     ratios: Sequence[float] = (1.0,),
     tile: int = 0,
     overlap: float = 0.25,
-    precision: str = "no",
+    precision: Precision = "fp32",
 ) -> str:
     """The sentence that goes with every prediction and every evaluation."""
     if tile:
@@ -178,10 +218,9 @@ def describe_protocol(
     views = f"{scales}, {'with' if flip else 'no'} flip"
     if flip or len(ratios) > 1:
         views += ", class probabilities averaged"
-    numbers = "float32" if precision == "no" else precision
     return (
         f"{covered}; {views}; logits resized bilinearly to the network's input size, then to the image's own size;"
-        f" argmax; {numbers}"
+        f" argmax; {precision_name(precision)}"
     )
 
 
@@ -251,20 +290,33 @@ def _logit_rows(view: View, top: int, bottom: int, width: int) -> Tensor:
     return sums.div_(counts)
 
 
-def _answer(
-    segmenter: Any, pixels: np.ndarray, box: tuple[int, int, int, int], tile: int, ratio: float, flipped: bool
-) -> Window:
-    """The network's logits for the part `box` of the image."""
-    config: ModelConfig = segmenter.config
+def _answers(
+    segmenter: Any, pixels: np.ndarray, asked: Sequence[tuple[bool, Box]], tile: int, ratio: float
+) -> list[Window]:
+    """The network's logits for parts of one size, each mirrored or not."""
+    device, windows = device_of(segmenter), []
+    first = _input(segmenter.config, pixels, *asked[0], tile, ratio)
+    together = inputs_at_once(device, first[0, 0].numel())
+    for start in range(0, len(asked), together):
+        part = asked[start : start + together]
+        inputs = [_input(segmenter.config, pixels, *one, tile, ratio) for one in part]
+        logits = segmenter(torch.cat(inputs).to(device)).logits.float()
+        for (flipped, box), one in zip(part, logits, strict=True):
+            windows.append(Window(one.flip(-1) if flipped else one, (first.shape[2], first.shape[3]), box))
+    return windows
+
+
+def _input(
+    config: ModelConfig, pixels: np.ndarray, flipped: bool, box: Box, tile: int, ratio: float
+) -> Tensor:
+    """The part `box` of the image as the network's input (1, 3, h, w)."""
     left, upper, right, lower = box
     if tile:
         config = replace(config, test_scale=(right - left, lower - upper), test_divisor=1)
-    inputs = prepare_image(pixels[upper:lower, left:right], config, ratio, flipped)
-    logits = segmenter(inputs.to(device_of(segmenter))).logits[0].float()
-    return Window(logits.flip(-1) if flipped else logits, (inputs.shape[-2], inputs.shape[-1]), box)
+    return prepare_image(pixels[upper:lower, left:right], config, ratio, flipped)
 
 
-def _boxes(height: int, width: int, tile: int, overlap: float) -> list[tuple[int, int, int, int]]:
+def _boxes(height: int, width: int, tile: int, overlap: float) -> list[Box]:
     """The windows that cover an image, row by row."""
     high, wide = (min(tile, height), min(tile, width)) if tile else (height, width)
     stride = max(1, round(tile * (1 - overlap)))
@@ -277,7 +329,12 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, length - window, stride), length - window]
 
 
-def _check(config: ModelConfig, ratios: Sequence[float], tile: int, overlap: float) -> None:
+def check_options(
+    config: ModelConfig, ratios: Sequence[float], tile: int, overlap: float, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Refuse options of `predict` that no image could be segmented with."""
+    if max_pixels < 1:
+        raise UserError(f"--max-pixels {max_pixels}: give 1 or more")
     if tile < 0 or 0 < tile < 32:
         raise UserError(f"--tile {tile}: give a window of 32 pixels or more, or 0 for the whole image")
     if not 0 <= overlap < 1:

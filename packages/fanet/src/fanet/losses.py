@@ -20,12 +20,12 @@ from papers_shared.losses import cross_entropy
 
 def count_pixels(labels: Tensor, ignore_index: int) -> Tensor:
     """(2,) float: labelled pixels and all pixels of labels (B, H, W)."""
-    return torch.stack([(labels != ignore_index).sum(), labels.new_tensor(labels.numel())]).float()
+    return torch.stack([(labels != ignore_index).sum(), labels.new_full((), labels.numel())]).float()
 
 
 def count_images(labels: Tensor) -> Tensor:
     """The number of labels (B,), as a float."""
-    return torch.tensor(float(len(labels)), device=labels.device)
+    return labels.new_full((), len(labels), dtype=torch.float32)
 
 
 def segmentation_losses(

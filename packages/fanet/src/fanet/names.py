@@ -99,6 +99,11 @@ def _segmenter_name(name: str) -> str | None:
     if name.startswith("backbone."):
         part = _backbone_name(name.removeprefix("backbone."))
         return part and f"backbone.{part}"
+    return head_name(name)
+
+
+def head_name(name: str) -> str | None:
+    """The name of a head's entry in `fanet.modeling.segmenter.Segmenter`, or None."""
     module, _, kind = name.rpartition(".")
     for pattern, own in HEAD_PARTS.items():
         if found := re.fullmatch(pattern, module):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
 from fanet.config import MAX_PIXELS, DataConfig
-from papers_shared.types import Device, Precision
+from papers_shared.ranges import Within
+from papers_shared.types import AskedPrecision, Device, Precision
 
 
 @dataclass(frozen=True)
@@ -18,28 +19,35 @@ class PredictOptions:
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
     inputs: Positional[tuple[str, ...]]
-    """Images, folders of images (their first level only) or globs in quotes ('in/**/*.png')."""
+    """Images, folders of images, globs in quotes ('in/**/*.png'), or lists of them (.txt)."""
     output: str = "predictions"
-    """Folder for masks/, overlays/ and predictions.jsonl; results of other images in it stay."""
+    """Folder for masks/, overlays/ and predictions.jsonl; images that it holds already are left as they are."""
     flip: bool = False
     """Average with the mirrored image."""
     multi_scale: bool = False
     """Average over the ratios 0.5, 0.75, 1, 1.25, 1.5, 1.75 (mmsegmentation's `--aug-test`, together with
     `--flip`)."""
-    tile: int = 0
+    tile: Annotated[int, Within(0, 65_535)] = 0
     """Slide a square window of this many pixels over the image at its native resolution, for images whose
     objects would be lost when the whole is shrunk; 0: the paper's protocol, the whole image shrunk to the
     test scale."""
-    overlap: float = 0.25
+    overlap: Annotated[float, Within(0, 0.99)] = 0.25
     """Share of the window that neighbouring windows have in common; their logits are averaged."""
-    overlay_side: int = 2048
+    overlay_side: Annotated[int, Within(0)] = 2048
     """Longest side of the overlays in pixels; 0: as large as the image, as the masks always are."""
-    max_pixels: int = MAX_PIXELS
+    max_pixels: Annotated[int, Within(1)] = MAX_PIXELS
     """Refuse images with more pixels than this; about 10 bytes per pixel are needed."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; every record and drawing then says so."""
+    overwrite: bool = False
+    """Delete the predictions that the folder holds of earlier calls, and make all anew."""
+    skip_errors: bool = False
+    """Leave what failed in an earlier call as it is; otherwise it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,12 @@ class EvaluateOptions:
     multi_scale: bool = False
     """Average over the ratios 0.5, 0.75, 1, 1.25, 1.5, 1.75 (mmsegmentation's `--aug-test`, together with
     `--flip`)."""
-    tile: int = 0
+    tile: Annotated[int, Within(0, 65_535)] = 0
     """Slide a square window of this many pixels over the image at its native resolution; 0: the paper's protocol."""
-    overlap: float = 0.25
+    overlap: Annotated[float, Within(0, 0.99)] = 0.25
     """Share of the window that neighbouring windows have in common; their logits are averaged."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    precision: Precision = "fp32"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast)."""
     output: str = ""
     """JSON file; empty: MODEL-evaluation-DATA-SPLIT.json beside the model folder."""
 
@@ -70,9 +78,12 @@ class ConvertOptions:
     """Turn official checkpoints into a model folder."""
 
     source: Positional[str]
-    """The official checkpoint: the ImageNet classifier or the mmsegmentation segmentor."""
+    """A checkpoint of the authors (ImageNet or segmentor), or an UperNet of transformers or mmsegmentation: here, on
+    the Hub (owner/name or owner/name/FILE) or at an https address."""
     output: Positional[str]
     """Model folder to write."""
+    sha256: str = ""
+    """Refuse a source with another SHA-256 than this one."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +96,16 @@ class ExportOptions:
     """The file to write: NAME.pt2 or NAME.onnx."""
     format: Literal["auto", "torch", "onnx"] = "auto"
     """auto: by the suffix of the file."""
-    height: int = 512
+    height: Annotated[int, Within(1, 65_535)] = 512
     """Height of the network's input in pixels; the exported network takes this size only."""
-    width: int = 928
+    width: Annotated[int, Within(1, 65_535)] = 928
     """Width of the network's input in pixels; the default fits a 1920x1080 image in the test pipeline."""
-    batch: int = 1
+    batch: Annotated[int, Within(1, 65_535)] = 1
     """Images per call."""
+    untrained: bool = False
+    """Export a model whose parts were never trained, too."""
+    overwrite: bool = False
+    """Replace a file of that name."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +120,12 @@ class FiguresOptions:
     """Folder for qualitative.png and one frm-NAME.png per image."""
     masks: tuple[str, ...] = ()
     """Truth as index masks (files, folders or globs), matched by the image's name without suffix."""
-    width: int = 320
+    width: Annotated[int, Within(16, 8192)] = 320
     """Width of one image of a figure in pixels."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    overwrite: bool = False
+    """Replace drawings of these names."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +134,9 @@ class DemoOptions:
 
     output: str = "fanet-demo"
     """Folder for the scenes, the run and index.html."""
-    steps: int = 0
+    steps: Annotated[int, Within(0)] = 0
     """Optimizer steps; 0: as the recipe `toy` says, about a minute on two cores."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**63 - 1)] = 0
     """Seed of the scenes and of the training."""
 
 
@@ -132,6 +149,17 @@ class DataCheckOptions:
     data: DataConfig = field(default_factory=DataConfig)
     json: str = ""
     """Write the findings to this file too."""
+
+
+@dataclass(frozen=True)
+class DataConvertOptions:
+    """Write what was read as one plain layout: images/SPLIT, masks/SPLIT with class ids, and classes.txt."""
+
+    root: Positional[str]
+    """The data folder, in any layout; the same as --data.root."""
+    output: Positional[str]
+    """Folder to write; one that this command wrote is replaced."""
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True)
@@ -150,4 +178,4 @@ class DataToyOptions:
 
     root: Positional[str]
     """Folder to write the conveyor-belt scenes to, in the layout of ZeroWaste-f."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**63 - 1)] = 0

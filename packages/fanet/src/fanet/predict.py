@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fanet.config import MAX_PIXELS
-from fanet.inference import MULTI_SCALE, Segmentation, describe_protocol, predict
+from fanet.inference import MULTI_SCALE, check_options, describe_protocol, predict
 from fanet.modeling.segmenter import Segmenter
-from papers_shared.errors import UserError
-from papers_shared.files import write_text
+from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.hub import open_model
-from papers_shared.inputs import match_images, unique_names
-from papers_shared.progress import Progress
-from papers_shared.types import Precision
+from papers_shared.inputs import match_images
+from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.provenance import check_trained
+from papers_shared.types import AskedPrecision
 
 if TYPE_CHECKING:
     from fanet.options import PredictOptions
 
-RECORDS = "predictions.jsonl"
+FILES = {"mask": "masks/{}.png", "overlay": "overlays/{}.png"}
 
 
 def predict_many(
@@ -35,99 +32,83 @@ def predict_many(
     ratios: Sequence[float] = (1.0,),
     tile: int = 0,
     overlap: float = 0.25,
-    precision: Precision = "no",
+    precision: AskedPrecision = "auto",
     overlay_side: int = 2048,
     max_pixels: int = MAX_PIXELS,
-) -> list[dict[str, Any]]:
+    untrained: bool = False,
+    overwrite: bool = False,
+    skip_errors: bool = False,
+) -> list[Record]:
     """Segment images into `output`: masks/NAME.png, overlays/NAME.png, and one line each in predictions.jsonl.
 
     A mask is an 8-bit palette PNG at the image's own size: its values are class indices (PIL and the readers of this
     package see them; OpenCV expands the colours). NAME is the image's name without suffix, with -2, -3, ... appended
     where images share it. An image that cannot be segmented is reported on stderr, has an `error` in its record, and
-    the rest goes on. Results of other images that the folder holds stay, and so do their records.
+    the rest goes on. Images that the folder holds already are not segmented again; other images' results stay.
 
     Args:
         model_name: Is only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: as large as the image.
+        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
 
     Returns:
         The records of these images; the other options are those of `fanet.inference.predict`.
+
+    Raises:
+        UserError: An option out of range, or what `predict_into` raises.
     """
+    fresh = check_trained(segmenter, untrained)
+    check_options(segmenter.config, ratios, tile, overlap, max_pixels)
     output = Path(output)
-    kept = _other_records(output / RECORDS, paths)
-    taken = [Path(record["mask"]) for record in kept if "mask" in record]
-    names = unique_names([*taken, *paths])[len(taken) :]
-    for folder in ("masks", "overlays"):
-        written = {(output / folder / f"{name}.png").resolve() for name in names}
-        if clash := written & {path.resolve() for path in paths}:
-            raise UserError(f"{clash.pop()}: would be overwritten by its own result; choose another --output")
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    write_text(output / RECORDS, "".join(map(_line, kept)))
     options: dict[str, Any] = {"flip": flip, "ratios": ratios, "tile": tile, "overlap": overlap}
-    options["precision"] = precision
-    protocol = describe_protocol(segmenter.config, **options)
-    records = []
-    with (
-        Progress(len(paths), unit="image") as progress,
-        open(output / RECORDS, "a", encoding="utf-8") as lines,
-    ):
-        for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
-            record: dict[str, Any] = {"file": str(path), "model": model_name, "protocol": protocol}
-            try:
-                result = predict(segmenter, path, max_pixels=max_pixels, **options)
-            except (UserError, MemoryError, torch.OutOfMemoryError) as error:
-                record["error"] = str(error) or "out of memory"
-                progress.line(f"failed: {path}: {record['error']}")
-            else:
-                record |= _write(result, output, name, overlay_side)
-            records.append(record)
-            lines.write(_line(record))
-            lines.flush()
-            progress.update(number)
-    return records
+    options["precision"] = choose_precision(precision, device_of(segmenter))
+
+    def answer(items: Sequence[Item]) -> list[Record]:
+        (item,) = items
+        result = predict(segmenter, item.path, max_pixels=max_pixels, untrained=untrained, **options)
+        files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
+        result.mask_image().save(output / files["mask"])
+        result.draw(max_side=overlay_side).save(output / files["overlay"])
+        height, width = result.mask.shape
+        return [
+            {"width": width, "height": height, "shares": result.shares, "untrained": list(fresh), **files}
+            | {"precision": options["precision"]}
+        ]
+
+    return predict_into(
+        output,
+        [[Item(path)] for path in paths],
+        answer,
+        model=model_name,
+        network=segmenter,
+        protocol=describe_protocol(segmenter.config, **options),
+        options={"overlay_side": overlay_side, "max_pixels": max_pixels},
+        files=FILES,
+        overwrite=overwrite,
+        skip_errors=skip_errors,
+    )
 
 
 def run(options: PredictOptions) -> int:
     """`fanet predict`: 0, or 1 if an image failed."""
-    paths = match_images(options.inputs)
+    segmenter = open_model(Segmenter, options.model, options.device)
     records = predict_many(
-        open_model(Segmenter, options.model, options.device),
-        paths,
+        segmenter,
+        match_images(options.inputs),
         options.output,
         model_name=options.model,
         flip=options.flip,
         ratios=MULTI_SCALE if options.multi_scale else (1.0,),
         tile=options.tile,
         overlap=options.overlap,
-        precision=options.precision,
+        precision=use_precision(options.precision, device_of(segmenter)),
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
+        untrained=options.untrained,
+        overwrite=options.overwrite,
+        skip_errors=options.skip_errors,
     )
-    failed = sum("error" in record for record in records)
+    failed = failures(records)
     print(f"{len(records) - failed} of {len(records)} images segmented: {options.output}/masks, overlays and")
     print(f"{options.output}/{RECORDS}" + (f"; {failed} failed, see there" if failed else ""))
     return 1 if failed else 0
-
-
-def _other_records(file: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The records in `file` of other images than `paths`."""
-    if not file.is_file():
-        return []
-    try:
-        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        own = {path.resolve() for path in paths}
-        return [record for record in records if Path(record["file"]).resolve() not in own]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} does not hold records of predictions: choose another --output") from error
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _write(result: Segmentation, output: Path, name: str, overlay_side: int) -> dict[str, Any]:
-    files = {"mask": f"masks/{name}.png", "overlay": f"overlays/{name}.png"}
-    result.mask_image().save(output / files["mask"])
-    result.draw(max_side=overlay_side).save(output / files["overlay"])
-    height, width = result.mask.shape
-    return {"width": width, "height": height, "shares": result.shares, **files}

@@ -82,7 +82,7 @@ def imagenet1k() -> Recipe:
     return Recipe(
         name="imagenet1k",
         model=ModelConfig(task="classify"),
-        data=DataConfig(layout="class_folders", crop_size=224, workers=8, cache_gb=0.0),
+        data=DataConfig(layout="class_folders", crop_size=224, cache_gb=0.0),
         loss=LossConfig(label_smoothing=0.1, mixup=0.8, cutmix=1.0),
         optim=OptimConfig(
             batch_size=16 * 80,

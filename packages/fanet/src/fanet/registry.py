@@ -10,8 +10,15 @@ from torch import Tensor, nn
 
 from fanet.modeling.fanet import FANet
 from fanet.names import timm_names
+from papers_shared.errors import UserError
 
 MODELS = ("fanet_tiny", "test_fanet")
+AUTHORS_WEIGHTS = (
+    "the authors' weights lie in the Hub repository mubashir04/fanet_zerowaste_segmentation; `fanet convert "
+    "mubashir04/fanet_zerowaste_segmentation IMAGENET` makes the folder that --model.pretrained takes, see "
+    "docs/weights.md"
+)
+"""Where weights of `fanet_tiny` are, which timm does not have."""
 
 
 def _cfg(**kwargs: Any) -> dict[str, Any]:
@@ -43,14 +50,19 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[s
 
 
 def _create_fanet(variant: str, pretrained: bool, **kwargs: Any) -> FANet:
-    return build_model_with_cfg(
-        FANet,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg={"out_indices": (0, 1, 2, 3)},
-        **kwargs,
-    )
+    try:
+        return build_model_with_cfg(
+            FANet,
+            variant,
+            pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg={"out_indices": (0, 1, 2, 3)},
+            **kwargs,
+        )
+    except RuntimeError as error:
+        if "No pretrained weights exist" not in str(error):
+            raise
+        raise UserError(f"timm has no weights of {variant!r}: {AUTHORS_WEIGHTS}") from error
 
 
 @register_model

@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 
 from fanet.config import ZEROWASTE_CLASSES
-from fanet.data.masks import fill_polygon
+from fanet.data.objects import fill_polygon
 from fanet.toy_materials import MATERIALS, Patch, Random, noise, paper, sheet
+from papers_shared.files import writing_folder
+from papers_shared.written import own_files, read_manifest, write_manifest
 
 FRAMES_PER_VIDEO = 8
 SHARES = (0.22, 0.28, 0.26, 0.24)
@@ -36,11 +38,27 @@ def write_zerowaste(
     """Write scenes of (height, width) = `size` to `root`/{train,val,test}/{data,sem_seg,labels.json}.
 
     Names are NN_frame_NNNNNN.PNG; a video (NN) has its own belt, light and clutter, and lies in one split.
-    Polygons in labels.json give sem_seg back exactly: pixel centres, the highest category wins.
+    Polygons in labels.json give sem_seg back exactly: pixel centres, the highest category wins. Scenes that are there
+    already stay as they are.
+
+    Raises:
+        UserError: `root` holds other files, or cannot be written.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
+    about = {"seed": seed, "images": [train, val, test], "size": list(size)}
+    ours = own_files(root)
+    if ours and about.items() <= read_manifest(root).items():
+        return root
+    with writing_folder(root, ours) as folder:
+        _write_scenes(folder, seed, {"train": train, "val": val, "test": test}, size)
+        files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        write_manifest(folder, list(files), **about)
+    return root
+
+
+def _write_scenes(root: Path, seed: int, counts: dict[str, int], size: tuple[int, int]) -> None:
     video = 0
-    for number, (split, count) in enumerate({"train": train, "val": val, "test": test}.items()):
+    for number, (split, count) in enumerate(counts.items()):
         for folder in ("data", "sem_seg"):
             (root / split / folder).mkdir(parents=True, exist_ok=True)
         images: list[dict[str, Any]] = []
@@ -61,7 +79,6 @@ def write_zerowaste(
         content: dict[str, Any] = {"info": {"description": "procedural conveyor-belt scenes"}, "licenses": []}
         content |= {"categories": categories, "images": images, "annotations": annotations}
         (root / split / "labels.json").write_text(json.dumps(content))
-    return root
 
 
 @dataclass(frozen=True)

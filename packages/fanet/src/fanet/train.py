@@ -7,11 +7,12 @@ the same steps as one that is not.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fanet.config import Recipe
+from fanet.config import ModelConfig, Recipe
 from fanet.data import class_names, open_split, quick_check
 from fanet.data.cache import PixelCache
 from fanet.data.samples import ClassificationSamples, SegmentationSamples
@@ -20,7 +21,10 @@ from fanet.evaluate import evaluate, evaluate_classifier
 from fanet.losses import batch_mix, classification_losses, count_images, count_pixels, segmentation_losses
 from fanet.modeling.classifier import Classifier
 from fanet.modeling.segmenter import Segmenter
+from fanet.modeling.start_weights import follow_weights
 from fanet.transforms import classification_transform, train_transform
+from papers_shared.entries import shown
+from papers_shared.errors import UserError
 from papers_shared.training.distributed import report_lost_processes, start_processes
 from papers_shared.training.optimizer import parameter_groups
 from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
@@ -28,7 +32,7 @@ from papers_shared.training.run import TrainingRun, check_teaches
 
 RESUMABLE_OPTIONS = {
     "model": {"pretrained", "grad_checkpointing"},
-    "data": {"root", "layout", "workers", "cache", "cache_gb"},
+    "data": {"root", "layout", "workers", "timeout", "verify", "cache", "cache_gb", "allow_outside"},
     "optim": {"micro_batch", "compile", "channels_last", "shard"},
     "run": RESUMABLE_RUN_OPTIONS,
 }
@@ -53,7 +57,7 @@ def train(recipe: Recipe) -> Path:
         quick_check(data).raise_if_broken(f"fanet data check {data.root}")
         names = class_names(data)
         rows, val_rows = open_split(data, data.train_split), open_split(data, data.val_split)
-    config = replace(recipe.model, class_names=names, palette=class_palette(names, recipe.model.palette))
+    config = follow_weights(model_of_data(recipe, names))
     samples: ClassificationSamples | SegmentationSamples
     if classifies:
         transform = classification_transform(data, config, train=True)
@@ -76,6 +80,8 @@ def train(recipe: Recipe) -> Path:
         smallest_micro_batch=smallest_micro_batch(recipe),
     )
     network = (Classifier if classifies else Segmenter).from_config(config)
+    if network.notes and accelerator.is_main_process:
+        print(f"--model.backbone {config.backbone}: {'; '.join(network.notes)}", file=sys.stderr)
     model = run.prepare(network, partial(parameter_groups, optim=recipe.optim), network.fsdp_units())
 
     for step in run:
@@ -95,11 +101,7 @@ def train(recipe: Recipe) -> Path:
                 output = model(batch["image"])
                 losses = segmentation_losses(output, batch["labels"], loss, total, data.ignore_index)
             run.backward(losses)
-        metrics = run.global_losses(step)
-        metrics |= run.clip_gradients()
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-        run.update_average()
+        metrics = run.update(step)
 
         run.log(step, metrics)
         if run.validates(step):
@@ -107,6 +109,28 @@ def train(recipe: Recipe) -> Path:
             run.record_validation(step, result)
         run.save_checkpoint(step)
     return run.finish()
+
+
+def model_of_data(recipe: Recipe, names: tuple[str, ...]) -> ModelConfig:
+    """The network's configuration with the names and colours of the data's classes, and the value it ignores.
+
+    Raises:
+        UserError: `--model.class-names` names other classes, or there are more colours than classes.
+    """
+    given = recipe.model.class_names
+    if given and given != names:
+        raise UserError(
+            f"--model.class-names gives {shown(list(given))}, and the classes of the data are {shown(list(names))}: "
+            "name those of the data with --data.class-names"
+        )
+    palette = class_palette(names, recipe.model.palette)
+    return replace(
+        recipe.model,
+        class_names=names,
+        palette=palette,
+        ignore_index=recipe.data.ignore_index,
+        image_size=recipe.model.image_size or recipe.data.crop_size,
+    )
 
 
 def smallest_micro_batch(recipe: Recipe) -> int:

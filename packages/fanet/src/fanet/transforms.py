@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from fanet.config import DataConfig, ModelConfig
+from papers_shared.errors import UserError
 
 
 def keep_ratio_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
@@ -28,7 +29,12 @@ def keep_ratio_size(height: int, width: int, scale: tuple[int, int]) -> tuple[in
 
 
 def train_transform(data: DataConfig, model: ModelConfig) -> v2.Compose:
-    """Training pipeline: (Image, Mask) -> (float32 Image (3, S, S), Mask (S, S)), S = `crop_size`."""
+    """Training pipeline: (Image, Mask) -> (float32 Image (3, S, S), Mask (S, S)), S = `crop_size`.
+
+    Raises:
+        UserError: The network takes another number of channels than images have.
+    """
+    check_channels(model)
     steps: list[v2.Transform] = [
         RandomScaleResize(data.scale, data.ratio_range),
         LabelAwareCrop(data.crop_size, data.cat_max_ratio, data.ignore_index),
@@ -38,6 +44,18 @@ def train_transform(data: DataConfig, model: ModelConfig) -> v2.Compose:
         steps.append(PhotometricDistortion())
     steps += [Normalize(model.mean, model.std), PadTo(data.crop_size, data.ignore_index)]
     return v2.Compose(steps)
+
+
+def check_channels(model: ModelConfig) -> None:
+    """Refuse a network that takes other images than RGB.
+
+    Raises:
+        UserError: `--model.in-chans` is not 3.
+    """
+    if model.in_chans != 3:
+        raise UserError(
+            f"--model.in-chans is {model.in_chans}: give 3, as images are read as RGB (grey ones too)"
+        )
 
 
 def test_transform(model: ModelConfig) -> v2.Compose:
@@ -57,7 +75,11 @@ def prepare_image(
 
     Returns:
         float32 (1, 3, h, w), normalised; both sides are multiples of `model.test_divisor`.
+
+    Raises:
+        UserError: The network takes another number of channels.
     """
+    check_channels(model)
     pixels = np.asarray(image.convert("RGB") if isinstance(image, PILImage.Image) else image)
     resized = TestResize(model.test_scale, model.test_divisor, ratio).resize(pixels)
     if flip:
@@ -73,6 +95,7 @@ def classification_transform(data: DataConfig, model: ModelConfig, train: bool) 
     """
     from timm.data import create_transform
 
+    check_channels(model)
     common: dict[str, Any] = {
         "input_size": (model.in_chans, data.crop_size, data.crop_size),
         "interpolation": "bicubic",

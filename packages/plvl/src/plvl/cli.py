@@ -16,13 +16,13 @@ USAGE = {
     "train": "train a recipe:            plvl train refcocog_umd --data.root BUILT",
     "evaluate": "score a model on a split:  plvl evaluate runs/refcocog_umd/best --data.root BUILT --split test",
     "predict": 'find what sentences mean:  plvl predict MODEL photo.jpg "the man in the blue shirt"',
-    "data": "build, check, toy:         plvl data build --help",
+    "data": "build, convert, check, toy: plvl data build --help",
     "convert": "import checkpoints:        plvl convert checkpoint.pth MODEL --vocabulary vocab.txt",
     "export": "write ONNX, torch.export:  plvl export MODEL --output model.onnx",
     "figures": "draw the paper's figures:  plvl figures MODEL --data.root BUILT --output figures",
     "demo": "see all of it in minutes:  plvl demo",
 }
-DATA_ACTIONS = ("build", "check", "toy")
+DATA_ACTIONS = ("build", "convert", "check", "toy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,10 +6,13 @@ This module imports no heavy library: `plvl train --help` stays fast.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from papers_shared.ranges import Within
 from papers_shared.training import config as training
 
+BoxFormat = Literal["auto", "xyxy", "xywh"]
+BoxUnit = Literal["pixels", "unit", "thousand"]
 Task = Literal["mask", "center", "offset", "size"]
 BOX_TASKS: tuple[Task, ...] = ("center", "offset", "size")
 
@@ -47,11 +50,14 @@ class ModelConfig:
     res: bool = True
     """Build the branch of the mask (referring expression segmentation)."""
     pretrained: str = ""
-    """Start weights of everything: a PLVL folder or Hub name of the same network; `rec` and `res` may differ."""
+    """Start weights of everything: a PLVL folder, a checkpoint of the authors, a Hub name or `owner/name/FILE`, or an
+    https address, of the same network; `rec` and `res` may differ. See docs/weights.md."""
     vision_pretrained: str = ""
-    """Start weights of the backbone's own layers: the folder that `plvl convert` makes of detectron2's ViTDet-B."""
+    """Start weights of the backbone's own layers: detectron2's ViTDet-B, as a file, an https address or the folder that
+    `plvl convert` makes of it."""
     text_pretrained: str = ""
-    """Start weights of the language model: a transformers folder or Hub name, such as google-bert/bert-base-uncased."""
+    """Start weights of the language model: BERT as a transformers folder, a file, an https address or a Hub name, such
+    as google-bert/bert-base-uncased."""
     vocabulary: str = ""
     """Word pieces: a `vocab.txt`, or a folder or Hub name that has one; empty: that of `pretrained` or
     `text_pretrained`. A model folder carries its own."""
@@ -155,9 +161,19 @@ class DataConfig:
 
     root: str = ""
     """The data folder that `plvl data build` wrote (or a Hub data set name with `--data.layout dataset`)."""
-    layout: Literal["auto", "built", "jsonl", "dataset"] = "auto"
-    """built: a folder of `plvl data build`; jsonl: {split}.jsonl with image, expression, box and/or mask;
-    dataset: a Hub data set or a `save_to_disk` folder; auto: recognised from the files."""
+    layout: Literal["auto", "built", "jsonl", "coco", "dataset"] = "auto"
+    """built: a folder of `plvl data build`; jsonl: {split}.jsonl, .csv or .tsv with image, expression, box and/or
+    mask; coco: COCO files whose annotations have sentences; dataset: a Hub data set or a `save_to_disk` folder; auto:
+    recognised from the files."""
+    box_format: BoxFormat = "auto"
+    """What the four numbers of a box are: corners x0, y0, x1, y1 (xyxy), or corner and size x, y, width, height (xywh);
+    auto: as its name says, `bbox` of COCO and the Hub as xywh."""
+    box_unit: BoxUnit = "pixels"
+    """What boxes are measured in: pixels, fractions of the image's sides (unit), or thousandths of them (thousand)."""
+    invert_masks: bool = False
+    """In mask images black is the object."""
+    allow_outside: bool = False
+    """Follow names in annotation files that lead out of the data folder."""
     train_split: str = "train"
     val_split: str = "val"
     transform: Literal["default", "official"] = "default"
@@ -167,8 +183,12 @@ class DataConfig:
     """Probability of the horizontal flip, which also swaps left and right in the sentence."""
     crop: float = 0.5
     """Probability of a random crop where the sentence names no position in the image."""
-    workers: int = 2
-    """Loader processes per training process."""
+    workers: Annotated[int, Within(-1, 1024)] = -1
+    """Loader processes per training process; -1: one for each core that it may use, 12 at most."""
+    timeout: int = 600
+    """Seconds to wait for a batch of a loader process before the run ends with a sentence; 0: for ever."""
+    verify: bool = False
+    """Compare the contents of all files with those that a resumed run began with, in place of sizes and times."""
     images: str = ""
     """Folder that relative image paths start from; empty: as recorded in the data folder."""
 

@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import writing_folder
+from papers_shared.foreign import first_names
+from papers_shared.hub import check_numbers
+from papers_shared.provenance import Origin
+from papers_shared.weights import fetch_weights
 from plvl.config import ModelConfig
-from plvl.foreign import BERT_VOCABULARY, load_official, read_bert_extras
+from plvl.foreign import BERT_EXTRAS, BERT_VOCABULARY, load_official, read_bert_extras
 from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.language import create_bert
 from plvl.modeling.plvl import PLVL
@@ -51,7 +55,7 @@ class Converted:
         return {name.partition(".")[0] for name in self.tensors}
 
 
-def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "") -> Report:
+def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "", sha256: str = "") -> Report:
     """Write the checkpoint `source` as the folder `output`.
 
     PLVL and EEVG become a `plvl.PLVL` folder; detectron2's ViTDet becomes the folder that
@@ -60,10 +64,12 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "")
 
     Args:
         source: A torch or safetensors file, detectron2's `.pkl`, a transformers folder, or the `.tar.gz`
-            archive of pytorch_pretrained_bert.
+            archive of pytorch_pretrained_bert: here, on the Hub or at an https address
+            (`papers_shared.weights.fetch_weights`).
         output: A folder that is new, empty or an earlier conversion.
         vocabulary: For PLVL and EEVG, whose checkpoints have none: a `vocab.txt`, or a folder or Hub name that has
             one (the authors use google-bert/bert-base-uncased's); empty: copy it into the folder later.
+        sha256: What the file must have as its SHA-256; empty: anything.
 
     Returns:
         What was read, dropped and written, as notes.
@@ -71,14 +77,15 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "")
     Raises:
         UserError: The source cannot be read, holds other Python objects, or does not fit name by name.
     """
-    official = load_official(source)
+    weights = fetch_weights(source, sha256=sha256, package="plvl", beside=BERT_EXTRAS)
+    official = load_official(weights.file)
     try:
         converted = convert_state_dict(official)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     whole = "head" in converted.roots
     if converted.roots == {"language"}:
-        written = _write_bert(source, Path(output), converted)
+        written = _write_bert(weights.file, Path(output), converted)
     else:
         model = (PLVL if whole else LanguageGuidedViT).from_config(converted.config)
         prefix = "" if whole else "backbone."
@@ -89,11 +96,15 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "")
             words = read_vocabulary(vocabulary)
             check_size(words, converted.config, vocabulary)
             model.extra_files = {VOCABULARY: words}
+        model.origin = Origin(start_weights=(f"all: {weights.sentence()}",))
         model.save_pretrained(output)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         written = f"plvl.{type(model).__name__} with {parameters:,} parameters written"
     report, dropped = Report(), converted.dropped
-    report.add("note", source, f"{len(official):,} entries read, {len(official) - len(dropped):,} used")
+    report.add("note", weights.origin, f"its SHA-256 is {weights.digest}")
+    report.add(
+        "note", weights.origin, f"{len(official):,} entries read, {len(official) - len(dropped):,} used"
+    )
     for name in dropped:
         report.add("note", name, "dropped: the network never uses it")
     report.add("note", output, written)
@@ -137,7 +148,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Converted:
 
 def run(options: ConvertOptions) -> int:
     """`plvl convert`: 0, and what was read, dropped and written."""
-    report = convert(options.source, options.output, options.vocabulary)
+    report = convert(options.source, options.output, options.vocabulary, options.sha256)
     report.print()
     return report.exit_code
 
@@ -240,8 +251,9 @@ def _check(converted: Converted, unknown: list[str], origin: Mapping[str, str]) 
         ],
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {first_names(names)}" for what, names in problems.items() if names]
         raise UserError("neither PLVL, EEVG, ViTDet nor BERT; " + "; ".join(lists))
+    check_numbers(tensors, expected, "the checkpoint")
 
 
 def _expected(converted: Converted) -> dict[str, Tensor]:
@@ -266,18 +278,13 @@ def _count(tensors: Mapping[str, Any], pattern: str) -> int:
     return max((-1, *_indices(tensors, pattern))) + 1
 
 
-def _write_bert(source: Path | str, output: Path, converted: Converted) -> str:
+def _write_bert(source: Path, output: Path, converted: Converted) -> str:
     heads, files = read_bert_extras(source)
     bert = create_bert(replace(converted.config, text_heads=heads or converted.config.text_heads))
     bert.load_state_dict(
         {name.removeprefix("language."): tensor for name, tensor in converted.tensors.items()}
     )
-    others = {path.name for path in output.iterdir()} - BERT_FILES if output.is_dir() else set()
-    if others:
-        raise UserError(
-            f"{output} holds other files ({', '.join(sorted(others))}) and would be replaced: name a new folder"
-        )
-    with writing_folder(output) as partial:
+    with writing_folder(output, sorted(BERT_FILES)) as partial:
         bert.save_pretrained(partial)
         for name, content in files.items():
             (partial / name).write_bytes(content)

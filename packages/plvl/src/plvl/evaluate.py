@@ -10,32 +10,37 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from papers_shared.boxes import cxcywh_to_xyxy
+from papers_shared.devices import use_precision
 from papers_shared.errors import UserError
 from papers_shared.files import write_json
 from papers_shared.hub import TRAINING
+from papers_shared.loading import loaded, make_loader
 from papers_shared.metrics import GroundingMetrics
 from papers_shared.progress import Progress
 from papers_shared.results import evaluation_file
 from papers_shared.text import read_json
-from papers_shared.training.distributed import make_accelerator
-from plvl.config import DataConfig, ModelConfig
+from papers_shared.training.distributed import make_accelerator, precision_of
+from plvl.config import ModelConfig
 from plvl.data import load_image, load_mask, open_split, quick_check
 from plvl.data.pixels import values_of
 from plvl.inference import (
     BATCH_SIZE,
     PROTOCOLS,
-    Answer,
+    Answers,
     Network,
     Protocol,
     TextFeatures,
@@ -74,21 +79,24 @@ def evaluate(
         `expressions_per_second`, reading of images included.
     """
     accelerator = accelerator or make_accelerator()
-    precision: Any = accelerator.mixed_precision
+    precision = precision_of(accelerator)
     images = _Images(rows, model.config, protocols)
     images.groups = images.groups[accelerator.process_index :: accelerator.num_processes]
-    loader = DataLoader(images, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    pin = accelerator.device.type == "cuda"
+    loader = make_loader(images, batch_size=None, workers=workers, collate_fn=_as_it_is, pin=pin)
     metrics = {protocol: GroundingMetrics() for protocol in protocols}
     began, done = time.perf_counter(), 0
     text = TextFeatures(model, precision)
     total, shown = sum(map(len, images.groups)), progress and accelerator.is_main_process
     with Progress(total, unit="sentence", enabled=shown) as bar:
-        for inputs, truths in loader:
+        for inputs, truths in loaded(loader):
             sentences = [truth["sentence"] for truth in truths]
             answers = answer(model, inputs, sentences, text=text, precision=precision, batch_size=batch_size)
-            for found, truth in zip(answers, truths, strict=True):
+            for number, found in enumerate(answers):
+                found.check_finite()
+                first = number * batch_size
                 for protocol in protocols:
-                    _count(metrics[protocol], protocol, found, truth)
+                    _count(metrics[protocol], protocol, found, truths[first : first + batch_size])
             done += len(truths)
             if shown:
                 bar.update(done)
@@ -100,20 +108,47 @@ def evaluate(
         result["expressions"], result["definition"] = scores.pop("num_samples"), scores.pop("definition")
         result[protocol] = {**scores, "protocol": describe_protocol(model.config, protocol, precision)}
     seconds = time.perf_counter() - began
-    return {**result, "seconds": seconds, "expressions_per_second": result["expressions"] / seconds}
+    return {
+        **result,
+        "seconds": seconds,
+        "expressions_per_second": result["expressions"] / seconds,
+        "precision": precision,
+    }
 
 
-def _count(metrics: GroundingMetrics, protocol: Protocol, found: Answer, truth: dict[str, Any]) -> None:
-    """Count one sentence by one protocol."""
-    height, width = truth["size"]
+def _count(
+    metrics: GroundingMetrics, protocol: Protocol, found: Answers, truths: Sequence[dict[str, Any]]
+) -> None:
+    """Count sentences about one image by one protocol; pixels are compared where the network computes."""
+    height, width = truths[0]["size"]
     if protocol == "paper":
-        box = None if found.box is None else found.box.cpu().numpy()
-        mask = None if found.mask is None else found.mask.cpu().numpy()
+        boxes = None if found.boxes is None else found.boxes.cpu().double().numpy()
+        masks = None if found.masks is None else found.masks >= 0.5
     else:
-        corners, mask = found.at_size(height, width)
-        box = None if corners is None else corners / np.array([width, height, width, height])
-    true_box, true_mask = truth[protocol]
-    metrics.update(truth["index"], box=box, true_box=true_box, mask=mask, true_mask=true_mask)
+        corners, masks = found.boxes_at(height, width), found.masks_at(height, width)
+        boxes = None if corners is None else corners / np.array([width, height, width, height])
+    overlaps = [None] * len(truths) if masks is None else _overlaps(masks, truths, protocol)
+    for i, (truth, overlap) in enumerate(zip(truths, overlaps, strict=True)):
+        box = None if boxes is None else boxes[i]
+        metrics.update(truth["index"], box=box, true_box=truth[protocol][0], overlap=overlap)
+
+
+def _overlaps(masks: Tensor, truths: Sequence[dict[str, Any]], protocol: Protocol) -> list[Any]:
+    """(pixels in both masks, pixels in either) of each sentence that has a true mask, else None."""
+    trues = {i: truth[protocol][1] for i, truth in enumerate(truths) if truth[protocol][1] is not None}
+    for i, true in trues.items():
+        if true.shape != masks.shape[1:]:
+            raise UserError(
+                f"{truths[i]['sentence']!r}: the masks have the shapes {tuple(masks.shape[1:])} and {true.shape}"
+            )
+    overlaps: list[Any] = [None] * len(truths)
+    if trues:
+        true = torch.from_numpy(np.stack([mask > 0 for mask in trues.values()])).to(masks.device)
+        found = torch.stack([masks[i] for i in trues])
+        counts = torch.stack([(found & true).sum((1, 2)), (found | true).sum((1, 2))], dim=1)
+        for i, pair in zip(trues, counts.tolist(), strict=True):
+            overlaps[i] = tuple(pair)
+    return overlaps
 
 
 class _Images(Dataset):
@@ -164,10 +199,10 @@ def _as_it_is(item: Any) -> Any:
 
 def run(options: EvaluateOptions) -> int:
     """`plvl evaluate`: print the table and write the JSON."""
-    check_workers(options.data)
     if options.batch_size < 1:
         raise UserError(f"--batch-size is {options.batch_size!r}: give 1 or more")
     accelerator = make_accelerator(options.precision)
+    use_precision(options.precision, accelerator.device)
     data = options.data
     model = PLVL.from_pretrained(options.model, device=accelerator.device)
     with accelerator.main_process_first():
@@ -192,12 +227,6 @@ def run(options: EvaluateOptions) -> int:
         print(f"\nmodel: {options.model}{_chosen(origin)}")
         print(f"{result['definition']}\nwritten: {output}")
     return 0
-
-
-def check_workers(data: DataConfig) -> None:
-    """Refuse a number of loader processes that cannot be."""
-    if data.workers < 0:
-        raise UserError(f"--data.workers is {data.workers!r}: give 0 or more")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -245,7 +274,7 @@ def _output(options: EvaluateOptions) -> Path:
         root.resolve().name if root.exists() else options.data.root,
         options.split,
         "" if options.protocol == "all" else options.protocol,
-        "" if options.precision == "no" else options.precision,
+        "" if options.precision == "fp32" else options.precision,
     ]
     path, number = evaluation_file(options.model, options.output, *about), 2
     while not options.output and path.is_file() and read_json(path).get("data") != options.data.root:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
+from papers_shared.provenance import check_trained
 from plvl.config import ModelConfig
 from plvl.modeling.plvl import PLVL
 from plvl.tokenizer import VOCABULARY
@@ -45,12 +47,15 @@ def export(
     *,
     format: Literal["auto", "torch", "onnx"] = "auto",
     batch: int = 1,
+    untrained: bool = False,
 ) -> ExportReport:
     """Export the network; the file appears at `output` only if it agrees with eager (`agrees`).
 
     Raises:
-        UserError: Unknown suffix, a batch below 1, a network that drops tokens, or the onnx extra is missing.
+        UserError: a network that was never trained (unless `untrained`), Unknown suffix, a batch below 1, a network
+            that drops tokens, or the onnx extra is missing.
     """
+    check_trained(model, untrained)
     output = Path(output)
     kind = export_format(output, format)
     if batch < 1:
@@ -101,8 +106,13 @@ def _inputs(model: PLVL, batch: int) -> dict[str, Tensor]:
 
 def run(options: ExportOptions) -> int:
     """`plvl export`: 0, or 1 if the exported network disagrees with eager (then nothing is kept)."""
+    check_new(options.output, options.overwrite)
     report = export(
-        open_model(PLVL, options.model, "cpu"), options.output, format=options.format, batch=options.batch
+        open_model(PLVL, options.model, "cpu"),
+        options.output,
+        format=options.format,
+        batch=options.batch,
+        untrained=options.untrained,
     )
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
     print(f"{report.format} export, {shapes}: max relative difference from eager {report.difference:.2e}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from papers_shared.drawing import heat_map, side_by_side
+from papers_shared.drawing import check_width, heat_map, side_by_side
 from papers_shared.errors import UserError
+from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from plvl.data import load_image, load_mask, open_split
 from plvl.drawing import caption, draw_target
@@ -63,6 +64,9 @@ def _stack(rows: Sequence[Image.Image]) -> Image.Image:
 
 def run(options: FiguresOptions) -> int:
     """`plvl figures`: writes qualitative.png."""
+    file = Path(options.output) / "qualitative.png"
+    check_new(file, options.overwrite)
+    check_width(options.width)
     rows = open_split(options.data, options.split)
     if options.count < 1:
         raise UserError(f"--count {options.count}: give 1 or more")
@@ -70,8 +74,6 @@ def run(options: FiguresOptions) -> int:
     chosen = np.random.default_rng(options.seed).choice(len(rows), number, replace=False)
     model = open_model(PLVL, options.model, options.device)
     figure = qualitative(model, [rows[int(index)] for index in chosen], width=options.width)
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    figure.save(output / "qualitative.png")
-    print(f"written: {output / 'qualitative.png'}")
+    figure.save(file)
+    print(f"written: {file}")
     return 0

@@ -49,18 +49,18 @@ UNREADABLE = (
 BERT_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 BERT_CONFIGS = ("config.json", "bert_config.json")
 BERT_VOCABULARY = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+BERT_EXTRAS = (*BERT_CONFIGS, *BERT_VOCABULARY)
+ARCHIVES = (".tar.gz", ".tgz", ".tar")
 
 
 def load_official(path: Path | str) -> dict[str, Tensor]:
-    """The state dict in a torch or safetensors file, a detectron2 `.pkl`, a BERT folder or `.tar.gz` archive.
+    """The state dict in a torch or safetensors file, a detectron2 `.pkl` or a BERT `.tar.gz` archive.
 
     Raises:
         UserError: No such file, not a checkpoint, or a pickle that holds objects other than tensors, arrays,
             numbers and training arguments; nothing of it is executed.
     """
     path = Path(path)
-    if path.is_dir():
-        path = _weights_file(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
@@ -69,7 +69,7 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
         elif path.suffix == ".pkl":
             with path.open("rb") as file:
                 content = _load_arrays(file, path)
-        elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        elif path.name.endswith(ARCHIVES):
             content = load_torch(io.BytesIO(_only_member(path, BERT_WEIGHTS[1])), path)
         else:
             content = load_torch(path, path)
@@ -80,28 +80,31 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
     return state_dict_of(content, path)
 
 
-def read_bert_extras(source: Path | str) -> tuple[int | None, dict[str, bytes]]:
-    """What a BERT folder or archive tells beside the weights: the number of heads, and the tokenizer's files."""
-    source = Path(source)
-    wanted = (*BERT_CONFIGS, *BERT_VOCABULARY)
-    if source.is_dir():
-        files = {name: (source / name).read_bytes() for name in wanted if (source / name).is_file()}
-    elif source.name.endswith((".tar.gz", ".tgz", ".tar")):
-        files = _members(source, wanted)
+def read_bert_extras(source: Path) -> tuple[int | None, dict[str, bytes]]:
+    """What lies in a BERT archive, or beside BERT's weights: the number of heads, and the tokenizer's files."""
+    if source.name.endswith(ARCHIVES):
+        files = _members(source, BERT_EXTRAS)
+    elif source.name in BERT_WEIGHTS:
+        beside = {name: source.with_name(name) for name in BERT_EXTRAS}
+        files = {name: path.read_bytes() for name, path in beside.items() if path.is_file()}
     else:
         files = {}
     heads = None
     for name in BERT_CONFIGS:
         if name in files:
-            heads = json.loads(files.pop(name)).get("num_attention_heads")
+            heads = _heads(files.pop(name), f"{source}: {name}")
     return heads, files
 
 
-def _weights_file(folder: Path) -> Path:
-    for name in BERT_WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder} has neither {' nor '.join(BERT_WEIGHTS)}: name a checkpoint or a BERT folder")
+def _heads(config: bytes, where: str) -> int | None:
+    try:
+        described = json.loads(config)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: download or copy it again") from error
+    heads = described.get("num_attention_heads") if isinstance(described, dict) else None
+    if heads is not None and (not isinstance(heads, int) or isinstance(heads, bool) or not 0 < heads < 1024):
+        raise UserError(f"{where}: num_attention_heads is {str(heads)[:40]!r}, not a number of heads")
+    return heads
 
 
 def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:

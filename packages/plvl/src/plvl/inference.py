@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,11 +25,13 @@ from PIL import Image
 from torch import Tensor
 
 from papers_shared.boxes import cxcywh_to_xyxy
-from papers_shared.devices import autocast, device_of
-from papers_shared.drawing import heat_map, shrink, side_by_side
+from papers_shared.devices import autocast, choose_precision, device_of
+from papers_shared.drawing import heat_map, marked_untrained, shrink, side_by_side
+from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS, load_image
+from papers_shared.provenance import check_trained
 from papers_shared.threads import evaluation_mode
-from papers_shared.types import Precision
+from papers_shared.types import AskedPrecision, Precision
 from plvl.config import ModelConfig
 from plvl.drawing import caption, draw_target
 from plvl.modeling.head import HeadOutput
@@ -68,11 +70,18 @@ class Grounding:
     """Probability of the centre at its highest cell; None: the network has no centre map."""
     score_map: np.ndarray | None
     """(rows, columns) float32, probability of being the centre, over the cells of the stretched image."""
+    untrained: tuple[str, ...] = ()
+    """Parts of the model that were never trained."""
     warnings: tuple[str, ...] = ()
     """What of the sentence the model did not read: cut off, unknown to its vocabulary, or empty."""
+    refined_mask: np.ndarray | None = None
+    """(H, W) bool, what a promptable segmenter finds in the box; None: none was asked, or the box has no area."""
+    refiner: str = ""
+    """What made `refined_mask`."""
 
     def draw(self, *, score_map: bool = False, max_side: int = 0) -> Image.Image:
-        """The image under its mask and box, with the sentence below; `score_map`: the map of centres beside it.
+        """The image under its mask and box, with the sentence below; beside it the same with the refined mask, where
+        there is one, and with `score_map` the map of centres.
 
         `max_side` > 0 shrinks the image first.
         """
@@ -82,44 +91,61 @@ class Grounding:
         if mask is not None and image.size != self.image.size:
             mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
         drawn = draw_target(image, box, mask)
+        if self.refined_mask is not None:
+            refined = Image.fromarray(self.refined_mask).resize(image.size, Image.Resampling.NEAREST)
+            second = (self.refiner, draw_target(image, box, np.asarray(refined)))
+            drawn = side_by_side([("network", drawn), second])
         if score_map and self.score_map is not None:
             drawn = side_by_side([("", drawn), ("", heat_map(self.score_map, image.size))])
-        return caption(drawn, self.sentence)
+        return marked_untrained(caption(drawn, self.sentence), self.untrained)
 
 
-class Answer(NamedTuple):
-    """The network's answer to one sentence, in its own square; None for a branch that was not built."""
+class Answers(NamedTuple):
+    """The network's answers to some sentences about one image, in its own square and on its device.
 
-    box: Tensor | None
-    """(4,) float64 corners as fractions of the image; they may leave it."""
-    mask: Tensor | None
-    """(S, S) float32 probabilities."""
-    score_map: Tensor | None
-    """(rows, columns) float32 probabilities of being the centre."""
+    None for a branch that was not built.
+    """
 
-    def at_size(
-        self, height: int, width: int
-    ) -> tuple[tuple[float, float, float, float] | None, np.ndarray | None]:
-        """Box in pixels of an image of that size, clamped to it, and its mask (height, width) bool.
+    boxes: Tensor | None
+    """(S, 4) float32 corners as fractions of the image; they may leave it."""
+    masks: Tensor | None
+    """(S, side, side) float32 probabilities."""
+    score_maps: Tensor | None
+    """(S, rows, columns) float32 probabilities of being the centre."""
 
-        The image was stretched into the square with aligned corners, so the mask's way back is the same.
+    def check_finite(self) -> None:
+        """Refuse answers of a damaged network.
+
+        Raises:
+            UserError: One of them is not finite.
         """
-        box = mask = None
-        if self.box is not None:
-            x0, y0, x1, y1 = self.box.clamp(0, 1).tolist()
-            box = (x0 * width, y0 * height, x1 * width, y1 * height)
-        if self.mask is not None:
-            probabilities = F.interpolate(
-                self.mask[None, None], (height, width), mode="bilinear", align_corners=True
-            )
-            mask = (probabilities[0, 0] >= 0.5).cpu().numpy()
-        return box, mask
+        if not torch.stack([part.isfinite().all() for part in self if part is not None]).all():
+            raise UserError("the network's answer is not finite: its weights are damaged")
+
+    def boxes_at(self, height: int, width: int) -> np.ndarray | None:
+        """(S, 4) float64 corners in pixels of an image of that size, clamped to it."""
+        if self.boxes is None:
+            return None
+        return self.boxes.clamp(0, 1).cpu().double().numpy() * np.array([width, height, width, height])
+
+    def masks_at(self, height: int, width: int) -> Tensor | None:
+        """(S, height, width) bool, on the network's device.
+
+        The image was stretched into the square with aligned corners, so the masks' way back is the same.
+        """
+        if self.masks is None:
+            return None
+        size = (height, width)
+        enlarged = (
+            F.interpolate(mask[None, None], size, mode="bilinear", align_corners=True) for mask in self.masks
+        )
+        return torch.stack([mask[0, 0] >= 0.5 for mask in enlarged])
 
 
 class TextFeatures:
     """The language model's answer per distinct sentence, on the model's device; threads may share it."""
 
-    def __init__(self, model: Network, precision: Precision = "no") -> None:
+    def __init__(self, model: Network, precision: Precision = "fp32") -> None:
         self.model, self.precision = model, precision
         self.tokenizer = tokenizer_of(model)
         self._known: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
@@ -145,45 +171,55 @@ class TextFeatures:
 
 def predict(
     model: Network,
-    image: Image.Image | np.ndarray | str | Path,
+    image: Image.Image | np.ndarray | Tensor | str | Path,
     sentences: Sequence[str],
     *,
-    precision: Precision = "no",
+    precision: AskedPrecision = "auto",
     max_pixels: int = MAX_PIXELS,
     batch_size: int = BATCH_SIZE,
     text: TextFeatures | None = None,
+    untrained: bool = False,
 ) -> list[Grounding]:
-    """What each sentence means in one image (a path, a Pillow image or (H, W, 3) uint8 RGB).
+    """What each sentence means in one image.
 
     An empty sentence is answered too: by what the model finds without one. For it, for a sentence that is cut at
     `config.max_tokens` and for words that the vocabulary lacks there is a warning (`Grounding.warnings`).
 
     Args:
+        image: A path, a Pillow image, or an array or tensor of pixels (see `papers_shared.images.from_array`).
         batch_size: Most sentences per forward pass.
         text: Keeps language features from call to call, for sentences that come again.
+        untrained: Answer with a network whose parts were never trained, too.
 
     Raises:
-        UserError: Unreadable image, more than `max_pixels` pixels, or a model without a vocabulary.
+        UserError: A network that was never trained, an unreadable image, more than `max_pixels` pixels, a model
+            without a vocabulary, or an answer that is
+            not finite.
     """
-    upright = load_image(
-        Image.fromarray(image) if isinstance(image, np.ndarray) else image, max_pixels=max_pixels
-    )
-    text = text or TextFeatures(model, precision)
+    fresh = check_trained(model, untrained)
+    upright = load_image(image, max_pixels=max_pixels)
+    computed = choose_precision(precision, device_of(model))
+    text = text or TextFeatures(model, computed)
     inputs = prepare_image(upright, model.config)
-    groundings = []
-    for sentence, found in zip(
-        sentences,
-        answer(model, inputs, sentences, text=text, precision=precision, batch_size=batch_size),
-        strict=True,
-    ):
-        box, mask = found.at_size(upright.height, upright.width)
-        score_map = None if found.score_map is None else found.score_map.cpu().numpy()
-        score = None if score_map is None else float(score_map.max())
-        unread = tuple(text.tokenizer.warnings(sentence))
-        for warning in unread:
-            shown = f"{sentence[:40]}..." if len(sentence) > 40 else sentence
-            warnings.warn(f"{shown!r}: {warning}", stacklevel=2)
-        groundings.append(Grounding(upright, sentence, box, mask, score, score_map, unread))
+    groundings: list[Grounding] = []
+    for found in answer(model, inputs, sentences, text=text, precision=computed, batch_size=batch_size):
+        found.check_finite()
+        boxes, masks = (
+            found.boxes_at(upright.height, upright.width),
+            found.masks_at(upright.height, upright.width),
+        )
+        fetched = None if masks is None else masks.cpu().numpy()
+        maps = None if found.score_maps is None else found.score_maps.cpu().numpy()
+        first = len(groundings)
+        for i, sentence in enumerate(sentences[first : first + batch_size]):
+            unread = tuple(text.tokenizer.warnings(sentence))
+            for warning in unread:
+                shown = f"{sentence[:40]}..." if len(sentence) > 40 else sentence
+                warnings.warn(f"{shown!r}: {warning}", stacklevel=2)
+            box = None if boxes is None else tuple(boxes[i].tolist())
+            mask, score_map = None if fetched is None else fetched[i], None if maps is None else maps[i]
+            score = None if score_map is None else float(score_map.max())
+            groundings.append(Grounding(upright, sentence, box, mask, score, score_map, fresh, unread))
     return groundings
 
 
@@ -193,44 +229,43 @@ def answer(
     sentences: Sequence[str],
     *,
     text: TextFeatures,
-    precision: Precision = "no",
+    precision: Precision = "fp32",
     batch_size: int = BATCH_SIZE,
-) -> list[Answer]:
-    """The network's answers to sentences about one image, in evaluation mode and without gradients.
+) -> Iterator[Answers]:
+    """The network's answers to sentences about one image, `batch_size` of them at a time.
+
+    They are computed in evaluation mode and without gradients.
 
     Args:
         inputs: (1, 3, S, S) of `plvl.transforms.prepare_image`.
     """
     weight = next(model.parameters())
-    answers: list[Answer] = []
-    with torch.no_grad(), evaluation_mode(model):
-        with autocast(model, precision):
-            seen = model.encode_image(inputs.to(weight.device, weight.dtype))
-        for first in range(0, len(sentences), batch_size):
+    with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
+        seen = model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))
+    for first in range(0, len(sentences), batch_size):
+        with torch.no_grad(), evaluation_mode(model):
             features, mask = text(sentences[first : first + batch_size])
             with autocast(model, precision):
                 output = model.ground(seen.repeat_for(mask.new_zeros(len(mask))), features, mask)
-            answers += _answers(output, len(features))
-    return answers
+            found = _answers(output)
+        yield found
 
 
-def _answers(output: HeadOutput, count: int) -> list[Answer]:
-    boxes = None if output.boxes is None else cxcywh_to_xyxy(output.boxes.float()).double()
-    masks = None if output.mask_logits is None else output.mask_logits[:, 0].float().sigmoid()
-    maps = None if output.score_logits is None else output.score_logits[:, 0].float().sigmoid()
-    return [
-        Answer(*(None if values is None else values[i] for values in (boxes, masks, maps)))
-        for i in range(count)
-    ]
+def _answers(output: HeadOutput) -> Answers:
+    return Answers(
+        None if output.boxes is None else cxcywh_to_xyxy(output.boxes.float()),
+        None if output.mask_logits is None else output.mask_logits[:, 0].float().sigmoid(),
+        None if output.score_logits is None else output.score_logits[:, 0].float().sigmoid(),
+    )
 
 
 def describe_protocol(
-    config: ModelConfig, protocol: Protocol = "original", precision: Precision = "no"
+    config: ModelConfig, protocol: Protocol = "original", precision: Precision = "fp32"
 ) -> str:
     """The sentence that predictions and evaluations are recorded with.
 
     Args:
         protocol: Where boxes and masks lie: `original`, the image's own pixels, or `paper`, the network's square.
     """
-    computed = "" if precision == "no" else f"; computed in {precision}"
+    computed = "" if precision == "fp32" else f"; computed in {precision}"
     return PROTOCOLS[protocol].format(side=config.image_size) + computed

@@ -85,7 +85,7 @@ def count_targets(batch: dict[str, Any], grid: tuple[int, int], form: Form) -> T
     """(3,) float: boxes, centres with a cell on the map of `grid` cells, and masks of a batch of `Collate`."""
     boxes, masks = batch["boxes"], batch["masks"]
     centers = count_centers(boxes, grid, form=form)
-    return torch.stack([centers.new_tensor(len(boxes)), centers, centers.new_tensor(len(masks))])
+    return torch.stack([centers.new_full((), len(boxes)), centers, centers.new_full((), len(masks))])
 
 
 def grounding_losses(
@@ -134,14 +134,14 @@ def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound")
     """
     H, W = size
     boxes = boxes.float()
-    cells = boxes.new_tensor([W, H])
-    center = (boxes[:, :2] * cells).round()
+    column, row = ((boxes[:, axis] * cells).round() for axis, cells in ((0, W), (1, H)))
     if form == "sound":
-        center = torch.minimum(center.clamp(min=0), cells - 1)
-    radius = gaussian_radius(boxes[:, 2:] * cells).floor().clamp(min=0)[:, None, None]
+        column, row = column.clamp(0, W - 1), row.clamp(0, H - 1)
+    sides = torch.stack([boxes[:, 2] * W, boxes[:, 3] * H], dim=1)
+    radius = gaussian_radius(sides).floor().clamp(min=0)[:, None, None]
     sigma = (2 * radius + 1) / 6
-    dx = (torch.arange(W, device=boxes.device) - center[:, :1])[:, None, :]
-    dy = (torch.arange(H, device=boxes.device) - center[:, 1:])[:, :, None]
+    dx = (torch.arange(W, device=boxes.device) - column[:, None])[:, None, :]
+    dy = (torch.arange(H, device=boxes.device) - row[:, None])[:, :, None]
     bell = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     inside = (dx.abs() <= radius) & (dy.abs() <= radius)
     return torch.where(inside, bell, 0.0)[:, None]
@@ -150,11 +150,11 @@ def center_target(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound")
 def count_centers(boxes: Tensor, size: tuple[int, int], *, form: Form = "sound") -> Tensor:
     """How many of the boxes (B, 4) have a 1 on their `center_target`, as a float scalar; the sound form: all."""
     if form == "sound":
-        return boxes.new_tensor(float(len(boxes)))
+        return boxes.new_full((), len(boxes))
     H, W = size
-    cells = (boxes[:, :2].float() * boxes.new_tensor([W, H])).round()
-    inside = (cells >= 0) & (cells < boxes.new_tensor([W, H]))
-    return inside.all(dim=1).sum().to(boxes.dtype)
+    across, down = ((boxes[:, axis].float() * cells).round() for axis, cells in ((0, W), (1, H)))
+    inside = (across >= 0) & (across < W) & (down >= 0) & (down < H)
+    return inside.sum().to(boxes.dtype)
 
 
 def gaussian_radius(sides: Tensor, overlap: float = RADIUS_OVERLAP) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from papers_shared.types import Device, Precision
-from plvl.config import DataConfig
+from papers_shared.types import AskedPrecision, Device, Precision
+from plvl.config import BoxFormat, BoxUnit, DataConfig
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,12 @@ class PredictOptions:
     sentences: Positional[tuple[str, ...]] = ()
     """What to find, each in quotes: "the man in the blue shirt". With a folder, in each of its images."""
     sentences_file: str = ""
-    """JSON lines with `image` (a file of the folder) and `expression`, a sentence or a list of them."""
+    """JSON lines, or a table (.csv, .tsv), with `image` (a file of the folder) and `expression`, a
+    sentence or a list of them."""
     output: str = "predictions"
-    """Folder for masks/, overlays/ and predictions.jsonl; answers that it already holds are kept."""
+    """Folder for masks/, overlays/ and predictions.jsonl; answers that it holds already are left as they are."""
+    refiner: str = "none"
+    """Turn each box into a second, sharper mask: grabcut; sam:FOLDER, a Hub name or a checkpoint of SAM's; or none."""
     score_map: bool = False
     """Draw the map of centre scores beside each overlay."""
     overlay_side: int = 2048
@@ -32,9 +35,16 @@ class PredictOptions:
     max_pixels: int = 178_956_970
     """Refuse images with more pixels than this."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; every record and drawing then says so."""
+    overwrite: bool = False
+    """Delete the predictions that the folder holds of earlier calls, and make all anew."""
+    skip_errors: bool = False
+    """Leave what failed in an earlier call as it is; otherwise it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,8 @@ class EvaluateOptions:
     """paper: the authors' stretched square; original: the image's own pixels; all: both."""
     batch_size: int = 16
     """Most sentences about one image per forward pass."""
-    precision: Precision = "no"
-    """Compute the network in bf16 or fp16 (autocast); no: float32."""
+    precision: Precision = "fp32"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast)."""
     output: str = ""
     """JSON file; empty: MODEL-evaluation-DATA-SPLIT.json beside the model folder."""
 
@@ -60,9 +70,12 @@ class ConvertOptions:
     """Convert official checkpoints to model folders."""
 
     source: Positional[str]
-    """PLVL's or EEVG's checkpoint, detectron2's ViTDet-B .pkl, a BERT folder or its old .tar.gz archive."""
+    """PLVL's or EEVG's checkpoint, detectron2's ViTDet-B .pkl, a BERT folder or its old .tar.gz archive: here, on the
+    Hub (owner/name or owner/name/FILE) or at an https address."""
     output: Positional[str]
     """Folder to write."""
+    sha256: str = ""
+    """Refuse a source with another SHA-256 than this one."""
     vocabulary: str = ""
     """For PLVL and EEVG: a vocab.txt, or a folder or Hub name that has one, to put into the folder."""
 
@@ -79,6 +92,10 @@ class ExportOptions:
     """auto: by the suffix of the file."""
     batch: int = 1
     """Images and sentences per call."""
+    untrained: bool = False
+    """Export a model whose parts were never trained, too."""
+    overwrite: bool = False
+    """Replace a file of that name."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,9 @@ class FiguresOptions:
     width: int = 320
     """Width of one image of the figure in pixels."""
     device: Device = "auto"
-    """auto: the GPU if there is one."""
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    overwrite: bool = False
+    """Replace drawings of these names."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,7 @@ class DemoOptions:
 Dataset = Literal[
     "refcoco_unc", "refcoco_google", "refcocoplus_unc", "refcocog_google", "refcocog_umd", "referit_unc",
     "referit_berkeley", "visual_genome", "flickr30k", "mixed_coco", "mixed_coco_clean", "mixed_pretrain",
-    "mixed_pretrain_clean", "labels", "hub", "jsonl", "toy",
+    "mixed_pretrain_clean", "labels", "hub", "jsonl", "coco", "toy",
 ]  # fmt: skip
 
 
@@ -125,8 +144,8 @@ Dataset = Literal[
 class DataBuildOptions:
     """Read a release, or several, and write one folder that training and evaluation open.
 
-    refcoco_*, refcocoplus_*, refcocog_*, referit_*, toy: needs --refer. visual_genome, flickr30k, labels, hub, jsonl:
-    the option of that name. mixed_coco: --refer; mixed_pretrain: --refer, --visual-genome and --flickr30k; _clean
+    refcoco_*, refcocoplus_*, refcocog_*, referit_*, toy: needs --refer. visual_genome, flickr30k, labels, hub, jsonl,
+    coco: the option of that name. mixed_coco: --refer; mixed_pretrain: --refer, --visual-genome and --flickr30k; _clean
     leaves out of `train` every image that a val or test part of RefCOCO, RefCOCO+ or RefCOCOg (umd) has.
     """
 
@@ -145,9 +164,33 @@ class DataBuildOptions:
     hub: str = ""
     """Name of a Hub data set of the jxu124/refcoco kind, or a folder of `save_to_disk`."""
     jsonl: str = ""
-    """Your own data: SPLIT.jsonl, or a folder of them (format: `plvl.data.sources.json_lines`)."""
+    """Your own data: SPLIT.jsonl, .csv or .tsv, or a folder of them (format: `plvl.data.sources.json_lines`)."""
+    coco: str = ""
+    """A COCO file whose annotations have sentences, or a folder of them."""
     images: str = ""
     """Folder with the images, in the usual layouts; empty: they are searched for beside the annotations."""
+    missing: Literal["error", "drop", "keep"] = "error"
+    """A missing image: stop, leave its sentences out, or keep them."""
+    box_format: BoxFormat = "auto"
+    """Of hub, jsonl and coco: corners x0, y0, x1, y1 (xyxy), or x, y, width, height (xywh); auto: as the name of the
+    box says."""
+    box_unit: BoxUnit = "pixels"
+    """Of hub, jsonl and coco: pixels, fractions of the image's sides (unit), or thousandths of them (thousand)."""
+    invert_masks: bool = False
+    """In mask images black is the object."""
+    allow_outside: bool = False
+    """Follow names in annotation files that lead out of the folders given."""
+
+
+@dataclass(frozen=True)
+class DataConvertOptions:
+    """Write what was read as one plain layout: a built folder, with SPLIT.jsonl for other programs."""
+
+    root: Positional[str]
+    """The data folder, in any layout; the same as --data.root."""
+    output: Positional[str]
+    """Folder to write; one that `plvl data convert` or `plvl data build` wrote before is replaced."""
+    data: DataConfig = field(default_factory=DataConfig)
     missing: Literal["error", "drop", "keep"] = "error"
     """A missing image: stop, leave its sentences out, or keep them."""
 

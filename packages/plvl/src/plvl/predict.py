@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from PIL import Image
 
+from papers_shared.devices import choose_precision, device_of, use_precision
+from papers_shared.entries import is_text
 from papers_shared.errors import UserError
-from papers_shared.files import write_text
 from papers_shared.hub import open_model
 from papers_shared.images import MAX_PIXELS
 from papers_shared.inputs import match_images
-from papers_shared.progress import Progress
-from papers_shared.types import Precision
+from papers_shared.paths import inside
+from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.provenance import check_trained
+from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.text import read_json_lines, read_table
+from papers_shared.threads import lock_of
+from papers_shared.types import AskedPrecision
 from plvl.inference import Grounding, TextFeatures, describe_protocol, predict
 from plvl.modeling.plvl import PLVL
 
 if TYPE_CHECKING:
     from plvl.options import PredictOptions
 
-RECORDS = "predictions.jsonl"
+FILES = {"overlay": "overlays/{}.png", "mask": "masks/{}.png", "refined_mask": "refined_masks/{}.png"}
 OVERLAY_SIDE = 2048
 Job = tuple[Path, list[str]]
 """An image and what to find in it."""
@@ -49,38 +55,34 @@ def jobs_of(options: PredictOptions) -> list[Job]:
 
 
 def read_sentences(file: Path, folder: Path) -> list[Job]:
-    """JSON lines `{"image": "a.jpg", "expression": "..." or ["...", ...]}` as jobs; images lie in `folder`.
+    """JSON lines `{"image": "a.jpg", "expression": "..." or ["...", ...]}`, or a table with these columns, as jobs.
 
     Lines about one image become one job. A missing image is left to be reported with the results.
+
+    Args:
+        file: A table where its name ends in .csv or .tsv, else JSON lines.
+        folder: Where the images lie.
 
     Raises:
         UserError: The file cannot be read, or a line does not have that form.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+    table = file.suffix.lower() in (".csv", ".tsv")
     jobs: dict[Path, list[str]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}, line {number}: not JSON ({error})") from error
+    for number, record in read_table(file) if table else read_json_lines(file):
+        where = f"{file}, line {number}"
         image = record.get("image") if isinstance(record, dict) else None
         found = record.get("expression") if isinstance(record, dict) else None
         sentences = [found] if isinstance(found, str) else found
         if (
             not isinstance(image, str)
             or not isinstance(sentences, list)
-            or not all(isinstance(sentence, str) for sentence in sentences)
+            or not all(isinstance(sentence, str) and is_text(sentence) for sentence in sentences)
         ):
             raise UserError(
-                f"{file}, line {number}: needs `image`, a file name, and `expression`, a sentence or a list of them"
+                f"{where}: needs `image`, a file name, and `expression`, a sentence or a list of them"
             )
-        jobs.setdefault(folder / image, []).extend(sentences)
-    if not jobs:
+        jobs.setdefault(inside(folder, image, where), []).extend(sentences)
+    if not any(jobs.values()):
         raise UserError(f"{file} holds no sentence")
     return list(jobs.items())
 
@@ -91,90 +93,112 @@ def predict_many(
     output: str | Path,
     *,
     model_name: str = "",
-    precision: Precision = "no",
+    precision: AskedPrecision = "auto",
+    refiner: PromptedSegmenter | str | None = None,
     score_map: bool = False,
     overlay_side: int = OVERLAY_SIDE,
     max_pixels: int = MAX_PIXELS,
-) -> list[dict[str, Any]]:
+    untrained: bool = False,
+    overwrite: bool = False,
+    skip_errors: bool = False,
+) -> list[Record]:
     """Write the answers to jobs into `output`: masks/IMAGE-1.png (0 and 255), overlays/IMAGE-1.png, and one line per
     sentence in predictions.jsonl, with the sentence as `expression`, its key in all JSON lines. The number counts the
     sentences about images of that name.
 
-    An image that cannot be read is reported on stderr, its sentences have an `error`, and the rest goes on. Answers
-    that `output` already holds are kept; an earlier answer of the same model to the same sentence about the same
-    image is replaced.
+    An image that cannot be read is reported on stderr, its sentences have an `error`, and the rest goes on. Sentences
+    that the folder holds an answer to are not answered again, and all its answers are kept.
 
     Args:
         model_name: Written into the records.
+        refiner: Makes a second mask from each box (refined_masks/IMAGE-1.png): a promptable segmenter of
+            `papers_shared.sam`, or the word that makes one.
+        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
 
     Returns:
         The records of these jobs.
 
     Raises:
-        UserError: An image lies where the results go, or `output` holds records of another kind.
+        UserError: What `predict_into` raises.
     """
     output = Path(output)
-    for folder in ("masks", "overlays"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-        inside = [path for path, _ in jobs if path.resolve().parent == (output / folder).resolve()]
-        if inside:
-            raise UserError(f"{inside[0]} lies where its own results go: choose another --output")
-    asked = {(str(path), sentence, model_name) for path, sentences in jobs for sentence in sentences}
-    earlier = []
-    for record in _earlier(output):
-        if (record["file"], record["expression"], record["model"]) not in asked:
-            earlier.append(record)
-            continue
-        for name in filter(None, (record.get("mask"), record.get("overlay"))):
-            (output / name).unlink(missing_ok=True)
-    names = _Names(record["overlay"] for record in earlier if "overlay" in record)
-    text, protocol = TextFeatures(model, precision), describe_protocol(model.config, "original", precision)
-    records: list[dict[str, Any]] = []
-    write_text(output / RECORDS, "".join(map(_line, earlier)))
-    with (
-        Progress(sum(len(sentences) for _, sentences in jobs), unit="sentence") as progress,
-        open(output / RECORDS, "a", encoding="utf-8") as lines,
-    ):
-        for path, sentences in jobs:
-            about: dict[str, Any] = {"file": str(path), "model": model_name, "protocol": protocol}
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # the records hold them
-                    found = predict(
-                        model, path, sentences, precision=precision, max_pixels=max_pixels, text=text
-                    )
-            except (UserError, MemoryError, torch.OutOfMemoryError) as error:
-                reason = str(error) or "out of memory"
-                progress.line(f"failed: {path}: {reason}")
-                answers = [{**about, "expression": sentence, "error": reason} for sentence in sentences]
-            else:
-                answers = []
-                for number, grounding in enumerate(found, start=1):
-                    for warning in grounding.warnings:
-                        progress.line(f"{path}, sentence {number}: {warning}")
-                    drawn = grounding.draw(score_map=score_map, max_side=overlay_side)
-                    answers.append(about | _write(grounding, drawn, output, names.next(path.stem)))
-            lines.writelines(map(_line, answers))
-            lines.flush()
-            records += answers
-            progress.update(len(records))
-    return records
+    check_trained(model, untrained)
+    computed = choose_precision(precision, device_of(model))
+    if isinstance(refiner, str):
+        refiner = make_refiner(refiner, device=str(device_of(model)), precision=computed)
+    if refiner is not None and not model.config.rec:
+        raise UserError(
+            f"{model_name or 'the model'} finds no boxes, and --refiner refines a box: leave it out"
+        )
+    text = TextFeatures(model, computed)
+    options: dict[str, Any] = {"precision": computed, "max_pixels": max_pixels, "untrained": untrained}
+
+    def answer(items: Sequence[Item]) -> list[Record]:
+        sentences = [item.asked["expression"] for item in items]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the records hold them
+            found = predict(model, items[0].path, sentences, text=text, **options)
+        if refiner is not None:
+            refine(found, refiner)
+        records = []
+        for grounding, item in zip(found, items, strict=True):
+            for warning in grounding.warnings:
+                print(f"{item.file}, {grounding.sentence[:40]!r}: {warning}", file=sys.stderr)
+            drawn = grounding.draw(score_map=score_map, max_side=overlay_side)
+            records.append(_write(grounding, drawn, output, item.name) | {"precision": computed})
+        return records
+
+    return predict_into(
+        output,
+        [[Item(path, {"expression": sentence}) for sentence in sentences] for path, sentences in jobs],
+        answer,
+        model=model_name,
+        network=model,
+        protocol=describe_protocol(model.config, "original", computed),
+        options={
+            "refiner": None if refiner is None else refiner.name,
+            "score_map": score_map,
+            "overlay_side": overlay_side,
+        },
+        files=FILES,
+        numbered=True,
+        unit="sentence",
+        overwrite=overwrite,
+        skip_errors=skip_errors,
+    )
+
+
+def refine(groundings: Sequence[Grounding], refiner: PromptedSegmenter) -> None:
+    """Give groundings in one image, encoded once, the masks that a promptable segmenter finds in their boxes."""
+    with lock_of(refiner):
+        refiner.set_image(np.asarray(groundings[0].image))
+        for grounding in groundings:
+            assert grounding.box_xyxy is not None
+            grounding.refiner = refiner.name
+            x0, y0, x1, y1 = grounding.box_xyxy
+            if x0 < x1 and y0 < y1:
+                grounding.refined_mask = refiner.predict(box=grounding.box_xyxy).masks[0]
 
 
 def run(options: PredictOptions) -> int:
     """`plvl predict`: 0, or 1 if an image failed."""
     jobs = jobs_of(options)
+    model = open_model(PLVL, options.model, options.device)
     records = predict_many(
-        open_model(PLVL, options.model, options.device),
+        model,
         jobs,
         options.output,
         model_name=options.model,
-        precision=options.precision,
+        precision=use_precision(options.precision, device_of(model)),
+        refiner=None if options.refiner == "none" else options.refiner,
         score_map=options.score_map,
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
+        untrained=options.untrained,
+        overwrite=options.overwrite,
+        skip_errors=options.skip_errors,
     )
-    failed = sum("error" in record for record in records)
+    failed = failures(records)
     if len(records) <= 10:
         for record in records:
             box = record.get("box_xyxy", "failed")
@@ -184,52 +208,24 @@ def run(options: PredictOptions) -> int:
     return 1 if failed else 0
 
 
-class _Names:
-    """Names of results that no file of the folder has: STEM-1, STEM-2, ..., whatever the case of the letters."""
-
-    def __init__(self, taken: Any) -> None:
-        self.taken = {Path(name).stem.lower() for name in taken}
-
-    def next(self, stem: str) -> str:
-        number = 1
-        while f"{stem}-{number}".lower() in self.taken:
-            number += 1
-        self.taken.add(f"{stem}-{number}".lower())
-        return f"{stem}-{number}"
-
-
-def _earlier(output: Path) -> list[dict[str, Any]]:
-    """The records that the folder holds."""
-    path = output / RECORDS
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        records = [json.loads(line) for line in lines if line.endswith("\n")]  # a kill leaves half a line
-        if all({"file", "expression", "model"} <= record.keys() for record in records):
-            return records
-    except (ValueError, AttributeError):
-        pass
-    raise UserError(f"{path} was not written by `plvl predict`: choose another --output")
-
-
-def _write(grounding: Grounding, drawn: Image.Image, output: Path, name: str) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "expression": grounding.sentence,
+def _write(grounding: Grounding, drawn: Image.Image, output: Path, name: str) -> Record:
+    record: Record = {
         "width": grounding.image.width,
         "height": grounding.image.height,
         "box_xyxy": grounding.box_xyxy and list(grounding.box_xyxy),
         "score": grounding.score,
         "mask": None,
-        "overlay": f"overlays/{name}.png",
+        "refined_mask": None,
+        "refiner": grounding.refiner or None,
+        "overlay": FILES["overlay"].format(name),
+        "untrained": list(grounding.untrained),
         "warnings": list(grounding.warnings),
     }
     if grounding.mask is not None:
-        record["mask"] = f"masks/{name}.png"
+        record["mask"] = FILES["mask"].format(name)
         Image.fromarray(grounding.mask).convert("L").save(output / record["mask"])
+    if grounding.refined_mask is not None:
+        record["refined_mask"] = FILES["refined_mask"].format(name)
+        Image.fromarray(grounding.refined_mask).convert("L").save(output / record["refined_mask"])
     drawn.save(output / record["overlay"])
     return record
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"

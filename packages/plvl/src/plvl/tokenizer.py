@@ -19,6 +19,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
 from papers_shared.errors import UserError
+from papers_shared.weights import is_weight_file
 from plvl.config import ModelConfig
 
 VOCABULARY = "vocab.txt"
@@ -163,6 +164,11 @@ def vocabulary_for(config: ModelConfig, sentences: Iterable[str]) -> bytes:
         UserError: There is no such vocabulary, or it has more pieces than `config.vocab_size`.
     """
     source = config.vocabulary or config.pretrained or config.text_pretrained
+    if not config.vocabulary and (is_weight_file(source) or "://" in source):
+        raise UserError(
+            f"{source} is a checkpoint and has no word pieces: name them with --model.vocabulary, the authors use "
+            "those of google-bert/bert-base-uncased"
+        )
     content = read_vocabulary(source) if source else make_vocabulary(sentences, config.vocab_size)
     check_size(content, config, source)
     return content

@@ -14,7 +14,7 @@ from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
 from papers_shared.training.run import TrainingRun, check_teaches
 from plvl.config import OptimConfig, Recipe
 from plvl.data import Collate, GroundingSamples, open_split, quick_check
-from plvl.evaluate import check_workers, evaluate
+from plvl.evaluate import evaluate
 from plvl.losses import count_targets, grounding_losses
 from plvl.modeling.start_weights import build
 from plvl.tokenizer import VOCABULARY, Tokenizer, vocabulary_for
@@ -22,7 +22,7 @@ from plvl.transforms import train_transform
 
 RESUMABLE_OPTIONS = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
-    "data": {"root", "layout", "workers", "images"},
+    "data": {"root", "layout", "workers", "timeout", "verify", "images"},
     "optim": {"micro_batch", "compile", "shard"},
     "run": RESUMABLE_RUN_OPTIONS,
 }
@@ -79,11 +79,7 @@ def train(recipe: Recipe) -> Path:
         for batch in run.micro_batches(batches):
             output = model(batch["image"], batch["input_ids"], batch["attention_mask"])
             run.backward(grounding_losses(output, batch, recipe.loss, total))
-        metrics = run.global_losses(step)
-        metrics |= run.clip_gradients()
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-        run.update_average()
+        metrics = run.update(step)
 
         run.log(step, metrics)
         if run.validates(step):
@@ -130,4 +126,3 @@ def _check(recipe: Recipe) -> None:
             raise UserError(f"--{option} is {value!r}: give 0 or more")
     if optim.channels_last:
         raise UserError("--optim.channels-last: PLVL's tokens hold their channels last already, leave it out")
-    check_workers(recipe.data)

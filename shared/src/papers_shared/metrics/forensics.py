@@ -26,7 +26,8 @@ PROTOCOLS = {
     "best_threshold_per_image": "p_f1 with the best threshold of every image",
     "best_threshold_per_dataset": "p_f1 with the one best threshold of 0.01..0.99",
     "trufor": "mean over manipulated images with a non-empty mask of the larger F1 of map > 0.5 and of its "
-    "inverse, without the pixels on both sides of the mask's border (mask eroded 15x15, dilated 11x11)",
+    "inverse, without the pixels on both sides of the mask's border (mask eroded 15x15, dilated 11x11); left out "
+    "where mask and map hold one and the same class in what remains",
 }
 """Definitions of the pixel scores; `p_f1` is the one to report."""
 
@@ -44,8 +45,8 @@ class ForensicsRow(NamedTuple):
     best_f1: float | None
     grid_f1: tuple[float, ...]
     """F1 at each threshold of `GRID`."""
-    trufor_f1: float
-    """F1 away from the mask's border, of the map or of its inverse."""
+    trufor_f1: float | None
+    """F1 away from the mask's border, of the map or of its inverse; None where TruFor leaves the image out."""
 
     @property
     def f1(self) -> float:
@@ -91,19 +92,13 @@ class ForensicsMetrics(SampleRows[ForensicsRow]):
             mask: (H, W) as stored, uint8 0..255, or boolean; None: blank.
 
         Raises:
-            UserError: The id was counted already, the shapes differ, or an integer mask holds nothing above
-            1.
+            UserError: The id was counted already, the shapes differ, an integer mask holds nothing above 1, or a
+                label, score, map or mask holds another value.
         """
-        if mask is None:
-            mask = np.zeros(pixel_map.shape, bool)
-        if mask.shape != pixel_map.shape:
-            raise UserError(
-                f"sample {sample_id!r}: map {pixel_map.shape} and mask {mask.shape} differ in shape"
-            )
-        if mask.dtype != bool and mask.max() == 1:
-            raise UserError(
-                f"sample {sample_id!r}: the mask holds 0 and 1 only, give it as boolean or as 0 and 255"
-            )
+        pixel_map = np.asarray(pixel_map)
+        mask = np.zeros(pixel_map.shape, bool) if mask is None else np.asarray(mask)
+        if problem := _problem(label, score, pixel_map, mask):
+            raise UserError(f"sample {sample_id!r}: {problem}")
         values = pixel_map.astype(np.float32)
         found, true = values > 0.5, mask > 0
         over_127 = true if mask.dtype == bool else mask > 127.5
@@ -150,7 +145,23 @@ class ForensicsMetrics(SampleRows[ForensicsRow]):
 
 
 def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """Share of (positive, negative) pairs in the right order, ties count half; None with one class only."""
+    """Share of (positive, negative) pairs in the right order, ties count half; None with one class only.
+
+    Args:
+        scores: (N,) finite, higher = positive.
+        labels: (N,) 0 or 1.
+
+    Raises:
+        UserError: A score is not finite, or a label is neither 0 nor 1.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+    if not np.isfinite(scores).all():
+        count = int((~np.isfinite(scores)).sum())
+        raise UserError(
+            f"{count} of {len(scores)} scores are not finite, so there is no area under the curve"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise UserError("the labels of an area under the curve are 0 and 1")
     positive, negative = scores[labels == 1], np.sort(scores[labels == 0])
     if not len(positive) or not len(negative):
         return None
@@ -174,7 +185,7 @@ def _pixel_scores(rows: list[ForensicsRow]) -> dict[str, float | None]:
         "pooled_over_pixels": 2 * tp / (2 * tp + fp + fn) if masked else None,
         "best_threshold_per_image": _mean([row.best_f1 for row in masked if row.best_f1 is not None]),
         "best_threshold_per_dataset": float(grid.max()) if grid is not None else None,
-        "trufor": _mean([row.trufor_f1 for row in masked]),
+        "trufor": _mean([row.trufor_f1 for row in masked if row.trufor_f1 is not None]),
     }
 
 
@@ -197,10 +208,31 @@ def _threshold_f1(positive: np.ndarray, negative: np.ndarray) -> tuple[float | N
     return best, grid
 
 
-def _trufor_f1(found: np.ndarray, true: np.ndarray) -> float:
+def _problem(label: int, score: float, pixel_map: np.ndarray, mask: np.ndarray) -> str:
+    """Why an image cannot be counted; empty if it can."""
+    if label not in (0, 1):
+        return f"the label is {label!r}, neither 0 nor 1"
+    if not 0 <= score <= 1:  # NaN too
+        return f"the image score {score!r} is not in [0, 1]"
+    if pixel_map.ndim != 2 or 0 in pixel_map.shape:
+        return f"the map has the shape {pixel_map.shape}, not (H, W)"
+    if mask.shape != pixel_map.shape:
+        return f"map {pixel_map.shape} and mask {mask.shape} differ in shape"
+    if pixel_map.dtype != bool and not (pixel_map.min() >= 0 and pixel_map.max() <= 1):
+        return "the map holds values that are not in [0, 1]"
+    if mask.dtype == bool:
+        return ""
+    if not np.issubdtype(mask.dtype, np.integer) or mask.min() < 0 or mask.max() > 255:
+        return f"the mask holds {mask.dtype} from {mask.min()} to {mask.max()}, not whole numbers in 0..255"
+    return "the mask holds 0 and 1 only, give it as boolean or as 0 and 255" if mask.max() == 1 else ""
+
+
+def _trufor_f1(found: np.ndarray, true: np.ndarray) -> float | None:
     inside, outside = ~_dilated(~true, 15), ~_dilated(true, 11)
     tp, fn = int((found & inside).sum()), int((~found & inside).sum())
     fp, tn = int((found & outside).sum()), int((~found & outside).sum())
+    if fn + fp == 0 and (tp == 0 or tn == 0):
+        return None
     return max(2 * tp / max(2 * tp + fn + fp, 1), 2 * fn / max(2 * fn + tp + tn, 1))
 
 

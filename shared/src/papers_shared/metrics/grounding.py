@@ -60,6 +60,7 @@ class GroundingMetrics(SampleRows[GroundingRow]):
         true_box: Sequence[float] | np.ndarray | None = None,
         mask: np.ndarray | None = None,
         true_mask: np.ndarray | None = None,
+        overlap: tuple[int, int] | None = None,
     ) -> None:
         """Count one sentence, by its box, its mask or both.
 
@@ -68,20 +69,27 @@ class GroundingMetrics(SampleRows[GroundingRow]):
             true_box: The true corners likewise.
             mask: (H, W) predicted probabilities, or a boolean or 0/1 mask.
             true_mask: (H, W) boolean or 0/1 mask.
+            overlap: Pixels in both masks and pixels in either, in place of the masks, where they were counted already.
 
         Raises:
-            UserError: The id was counted already, or the masks differ in shape.
+            UserError: The id was counted already, the masks differ in shape, or a box or mask holds values that are
+                not finite.
         """
         box_iou = intersection = union = None
         if box is not None and true_box is not None:
-            box_iou = _box_iou(np.clip(np.asarray(box, np.float64), 0, 1), np.asarray(true_box, np.float64))
+            corners = _corners(sample_id, box), _corners(sample_id, true_box)
+            box_iou = _box_iou(np.clip(corners[0], 0, 1), corners[1])
         if mask is not None and true_mask is not None:
             if mask.shape != true_mask.shape:
                 raise UserError(
                     f"sample {sample_id!r}: the masks have the shapes {mask.shape} and {true_mask.shape}"
                 )
+            if not (np.isfinite(mask).all() and np.isfinite(true_mask).all()):
+                raise UserError(f"sample {sample_id!r}: a mask holds values that are not finite")
             found, true = mask >= 0.5, true_mask > 0
             intersection, union = int((found & true).sum()), int((found | true).sum())
+        if overlap is not None:
+            intersection, union = overlap
         self.add_row(sample_id, GroundingRow(box_iou, intersection, union))
 
     def compute(self) -> GroundingScores:
@@ -99,6 +107,15 @@ class GroundingMetrics(SampleRows[GroundingRow]):
             oiou=_ratio(inter, union) if masks else None,
             precision_at={str(x): _share(masks, x) for x in THRESHOLDS} if masks else None,
         )
+
+
+def _corners(sample_id: str, box: Sequence[float] | np.ndarray) -> np.ndarray:
+    corners = np.asarray(box, np.float64)
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        raise UserError(
+            f"sample {sample_id!r}: a box is four finite numbers x0, y0, x1, y1, not {corners.tolist()}"
+        )
+    return corners
 
 
 def _ratio(intersection: int, union: int) -> float:

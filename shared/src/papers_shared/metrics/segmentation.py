@@ -56,13 +56,16 @@ class ConfusionMatrix:
             raise UserError(
                 f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape"
             )
+        classes, pairs = self.num_classes, self.num_classes**2
         ignored = true == self.ignore_index
         true, pred = true.masked_fill(ignored, 0), pred.to(true.device).masked_fill(ignored, 0)
-        self._check(true, "label", f", nor the ignored label {self.ignore_index}")
-        self._check(pred, "predicted class", "")
-        pairs = (true * self.num_classes + pred).masked_fill(ignored, self.num_classes**2)
-        counts = torch.bincount(pairs, minlength=self.num_classes**2 + 1)[:-1]
-        self.counts += counts.reshape(self.num_classes, self.num_classes).cpu()
+        wrong = (true < 0) | (true >= classes) | (pred < 0) | (pred >= classes)
+        found = (true * classes + pred).masked_fill(ignored, pairs).masked_fill(wrong, pairs + 1)
+        counts = torch.bincount(found, minlength=pairs + 2).cpu()
+        if counts[-1]:
+            self._check(true, "label", f", nor the ignored label {self.ignore_index}")
+            self._check(pred, "predicted class", "")
+        self.counts += counts[:pairs].reshape(classes, classes)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of `other`, which must have the same classes."""

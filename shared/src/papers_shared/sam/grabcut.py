@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from papers_shared.errors import UserError
-from papers_shared.sam.protocol import Box, Points, SamResult, check_image, check_prompt
+from papers_shared.sam.protocol import Box, Points, SamResult, check_box_inside, check_image, check_prompt
 
 
 class GrabCut:
@@ -59,11 +59,13 @@ class GrabCut:
         """One mask at the size of the image; its score is NaN, as GrabCut predicts no quality.
 
         Raises:
-            UserError: No image is set, or the prompt is empty or malformed.
+            UserError: No image is set, the prompt is empty or malformed, or its box lies outside the image.
         """
         if self._image is None:
             raise UserError("GrabCut has no image yet: call set_image first")
         prompt = check_prompt(box, points, labels)
+        if prompt.box is not None:
+            check_box_inside(prompt.box, self._size)
         height, width = self._image.shape[:2]
         short = min(height, width)
         positions = [(int(x), int(y)) for x, y in self._pixels(prompt.points)]

@@ -1,4 +1,4 @@
-"""SAM by transformers' `SamModel`, whose image encoder uses fused attention; and Meta's checkpoints brought to it."""
+"""SAM and its kin by transformers, with fused attention; and Meta's checkpoints brought to its `SamModel`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
+from papers_shared.files import check_replaceable, writing_folder
 from papers_shared.foreign import load_official
-from papers_shared.sam.network import SamNetwork
-from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SIZES, SamShape
+from papers_shared.sam.kinds import Kind, kind_of
+from papers_shared.sam.network import Embedding, SamNetwork
+from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SamShape
+from papers_shared.types import Precision
 
 if TYPE_CHECKING:
     from transformers import SamConfig
@@ -47,16 +52,19 @@ HEAD = re.compile(r"((?:iou_prediction_head|output_hypernetworks_mlps\.\d+)\.)la
 
 
 class TransformersSam(SamNetwork):
-    """A `SamModel`: a folder that `convert_meta_checkpoint` or transformers wrote, or a Hub name.
+    """A promptable segmenter: a folder that `convert_meta_checkpoint` or transformers wrote, or a Hub name.
 
-    The LayerNorms of the mask decoder are given Meta's epsilon (1e-5) whatever the configuration says: the
-    published conversions carry transformers' default (1e-6), which moves the logits.
+    `model_type` in its config.json says which: SAM (SlimSAM is one), SAM-HQ, SAM 2 and 2.1, EdgeTAM, or the tracker of
+    SAM 3 (see `papers_shared.sam.kinds`). Prompts are of one image; what the video models remember is left aside.
+
+    The LayerNorms of the mask decoder of SAM and SAM-HQ are given Meta's epsilon (1e-5) whatever the configuration
+    says: the published conversions carry transformers' default (1e-6), which moves the logits.
 
     Args:
         source: A folder, opened without network access, or a Hub name such as `facebook/sam-vit-base`.
 
     Raises:
-        UserError: transformers is not installed, or there is no such folder or model.
+        UserError: transformers is not installed or too old, or there is no such folder or model.
     """
 
     def __init__(
@@ -64,39 +72,37 @@ class TransformersSam(SamNetwork):
         source: str | Path,
         *,
         device: str | torch.device = "cpu",
-        precision: str = "no",
+        precision: Precision = "fp32",
         cache: TensorCache | None = None,
         revision: str | None = None,
     ) -> None:
-        network = _load(str(source), revision)
+        self.kind, network = _load(str(source), revision)
         for module in network.mask_decoder.transformer.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = DECODER_EPS
-        vision = network.config.vision_config
-        size = SIZES.get(vision.hidden_size, f"vit-{vision.hidden_size}")
+        side = network.config.prompt_encoder_config.image_size
         super().__init__(
             network.to(device).eval(),
-            int(vision.image_size),
-            f"transformers SAM {size}",
+            int(side if isinstance(side, int) else max(side)),
+            f"transformers {self.kind.title(network.config)}",
+            preparation=self.kind.preparation,
             precision=precision,
             cache=cache,
         )
 
-    def _embed(self, pixels: Tensor) -> Tensor:
-        network: Any = self.network
-        embedding: Tensor = network.vision_encoder(pixels)[0]
-        return embedding
+    def _embed(self, pixels: Tensor) -> Embedding:
+        return self.kind.embed(self.network, pixels)
 
     def _decode(
         self,
-        embedding: Tensor,
+        embedding: Embedding,
         box: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
         answer = self.network(
-            image_embeddings=embedding,
+            **self.kind.embedded(embedding),
             input_boxes=None if box is None else box[None],
             input_points=None if points is None else points[None],
             input_labels=None if labels is None else labels[None],
@@ -114,8 +120,8 @@ def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_h
     Raises:
         UserError: transformers is not installed, the file is no SAM checkpoint, or it holds an entry that is not known.
     """
-    from papers_shared.files import writing_folder
-
+    ours = ("config.json", "model.safetensors")
+    check_replaceable(folder, ours)
     state = load_official(source)
     shape = SamShape.of(state, source, decoder_heads)
     network = _package().SamModel(_config(shape))
@@ -128,7 +134,7 @@ def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_h
             f"{source}: {wrong[0]} and {len(wrong) - 1} more entries have no counterpart in SamModel"
         )
     network.load_state_dict(renamed)
-    with writing_folder(folder) as partial, _no_bars(_package()):
+    with writing_folder(folder, ours) as partial, _no_bars(_package()):
         network.save_pretrained(partial)
     return Path(folder)
 
@@ -184,28 +190,31 @@ def _config(shape: SamShape) -> SamConfig:
     )
 
 
-def _load(source: str, revision: str | None) -> Any:
+def _load(source: str, revision: str | None) -> tuple[Kind, Any]:
     package = _package()
     local = Path(source).expanduser().is_dir()
+    place = str(Path(source).expanduser()) if local else source
+    where: dict[str, Any] = {"revision": revision, "local_files_only": local}
     try:
+        found, _ = package.SamConfig.get_config_dict(place, **where)
+        kind, network_class = kind_of(source, found.get("model_type"), package)
         with _no_bars(package):
-            network, report = package.SamModel.from_pretrained(
-                str(Path(source).expanduser()) if local else source,
-                revision=revision,
-                local_files_only=local,
-                use_safetensors=True,
-                output_loading_info=True,
+            network, report = network_class.from_pretrained(
+                place, **where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-    except (OSError, ValueError) as error:
-        where = (
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        fault = (
             "this folder holds no SAM model" if local else "neither a folder here nor to be had from the Hub"
         )
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{source}: {where} ({reason})") from error
+        reason = str(error).strip().splitlines()[0][:300]
+        raise UserError(f"{source}: {fault} ({reason})") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(f"{source} lacks {missing[0]} and {len(missing) - 1} more weights of a SAM model")
-    return network
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{source}: {name} holds numbers that are not finite: fetch the weights again")
+    return kind, network
 
 
 @contextlib.contextmanager

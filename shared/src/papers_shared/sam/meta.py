@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
 from papers_shared.foreign import load_official
-from papers_shared.sam.network import SamNetwork
+from papers_shared.sam.network import Embedding, SamNetwork
 from papers_shared.sam.shape import DECODER_EPS, ENCODER_EPS, SamShape
+from papers_shared.types import Precision
 
 INSTALL = "pip install segment-anything"
 
@@ -34,7 +35,7 @@ class SegmentAnything(SamNetwork):
         checkpoint: str | Path,
         *,
         device: str | torch.device = "cpu",
-        precision: str = "no",
+        precision: Precision = "fp32",
         cache: TensorCache | None = None,
         decoder_heads: int = 8,
     ) -> None:
@@ -52,13 +53,13 @@ class SegmentAnything(SamNetwork):
             network, shape.image_size, f"segment-anything {shape.name}", precision=precision, cache=cache
         )
 
-    def _embed(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.network.image_encoder(pixels)  # type: ignore[operator]
-        return embedding
+    def _embed(self, pixels: Tensor) -> Embedding:
+        sam: Any = self.network
+        return (sam.image_encoder(pixels),)
 
     def _decode(
         self,
-        embedding: Tensor,
+        embedding: Embedding,
         box: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
@@ -68,7 +69,7 @@ class SegmentAnything(SamNetwork):
         pairs = (points, labels) if points is not None else None
         sparse, dense = sam.prompt_encoder(points=pairs, boxes=box, masks=None)
         masks, scores = sam.mask_decoder(
-            image_embeddings=embedding,
+            image_embeddings=embedding[0],
             image_pe=sam.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,

@@ -1,8 +1,7 @@
-"""What the two SAM back ends share: one embedding per image, any number of prompts on it."""
+"""What the SAM back ends share: one embedding per image, any number of prompts on it."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from papers_shared.cache import TensorCache
+from papers_shared.devices import DTYPES, autocast
 from papers_shared.errors import UserError
-from papers_shared.sam.frame import PREPROCESSING, Frame
-from papers_shared.sam.protocol import Box, Points, SamResult, check_image, check_prompt
+from papers_shared.sam.frame import PADDED, PREPROCESSING, Frame, Preparation
+from papers_shared.sam.protocol import Box, Points, SamResult, check_box_inside, check_image, check_prompt
+from papers_shared.types import Precision
+
+Embedding = tuple[Tensor, ...]
+"""What a network keeps of an image, from fine to coarse where there are several levels."""
 
 
 class SamNetwork(ABC):
@@ -23,8 +27,9 @@ class SamNetwork(ABC):
     Args:
         network: In evaluation mode, on the device where it computes.
         side: Of its square input in pixels.
+        preparation: How an image is brought into the square.
         name: What made the masks, for reports.
-        precision: Of the image encoder: no (float32) or bf16, by autocast; prompts are float32 always.
+        precision: Of the image encoder: fp32, tf32, bf16 or fp16; prompts are float32 always.
         cache: Embeddings on disk; None: only those of the last `set_images` are kept, in memory.
     """
 
@@ -34,16 +39,17 @@ class SamNetwork(ABC):
         side: int,
         name: str,
         *,
-        precision: str = "no",
+        preparation: Preparation = PADDED,
+        precision: Precision = "fp32",
         cache: TensorCache | None = None,
     ) -> None:
-        if precision not in ("no", "bf16"):
-            raise UserError(f"a segmenter computes in the precision no or bf16, not {precision!r}")
-        self.network, self.side, self.name = network, side, name
+        if precision not in DTYPES:
+            raise UserError(f"a segmenter computes in {', '.join(DTYPES)}, not in {precision!r}")
+        self.network, self.side, self.name, self.preparation = network, side, name, preparation
         self.precision, self.cache = precision, cache
-        self._prepared: dict[str, Tensor] = {}
+        self._prepared: dict[str, Embedding] = {}
         self._frame: Frame | None = None
-        self._embedding: Tensor | None = None
+        self._embedding: Embedding | None = None
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +61,7 @@ class SamNetwork(ABC):
         if key not in self._prepared:
             self._prepare({key: image})
         self._embedding = self._prepared[key]
-        self._frame = Frame.of(image, self.side)
+        self._frame = Frame.of(image, self.side, self.preparation)
 
     def set_images(self, images: Sequence[np.ndarray]) -> None:
         """Prepare images in one batch through the encoder; former ones are forgotten, cached ones not computed."""
@@ -67,17 +73,20 @@ class SamNetwork(ABC):
         for key in images:
             if key not in known and self.cache is not None:
                 stored = self.cache.tensors(key)
-                if stored is not None and "embedding" in stored:
-                    known[key] = stored["embedding"].to(self.device)
+                if stored:
+                    known[key] = tuple(stored[name].to(self.device) for name in sorted(stored))
         todo = {key: image for key, image in images.items() if key not in known}
         if todo:
-            batch = torch.stack([Frame.of(image, self.side).pixels(image) for image in todo.values()])
-            with torch.inference_mode(), self._autocast():
-                embedded = self._embed(batch.to(self.device)).float()
-            for key, embedding in zip(todo, embedded, strict=True):
-                known[key] = embedding
+            frames = [Frame.of(image, self.side, self.preparation) for image in todo.values()]
+            batch = torch.stack(
+                [frame.pixels(image) for frame, image in zip(frames, todo.values(), strict=True)]
+            )
+            with torch.inference_mode(), autocast(self.network, self.precision):
+                levels = [level.float() for level in self._embed(batch.to(self.device))]
+            for key, *embedding in zip(todo, *levels, strict=True):
+                known[key] = tuple(embedding)
                 if self.cache is not None:
-                    self.cache.store(key, {"embedding": embedding})
+                    self.cache.store(key, {str(number): level for number, level in enumerate(embedding)})
         self._prepared = known
 
     def predict(
@@ -104,31 +113,34 @@ class SamNetwork(ABC):
         labels: Sequence[int] | None = None,
         multimask: bool = False,
     ) -> tuple[Frame, Tensor, Tensor]:
-        """Frame of the image, mask logits (N, h, w) over the padded square, predicted quality (N,).
+        """Frame of the image, mask logits (N, h, w) over the square, predicted quality (N,).
 
         Raises:
-            UserError: No image is set, or the prompt is empty or malformed.
+            UserError: No image is set, the prompt is empty or malformed, or its box lies outside the image.
         """
         if self._frame is None or self._embedding is None:
             raise UserError("the segmenter has no image yet: call set_image first")
         prompt = check_prompt(box, points, labels)
         corners = None
         if prompt.box is not None:
+            check_box_inside(prompt.box, self._frame.original)
             corners = self._tensor(self._frame.to_square(prompt.box.reshape(2, 2)).reshape(1, 4))
         positions = self._tensor(self._frame.to_square(prompt.points))[None] if len(prompt.points) else None
         kinds = torch.as_tensor(prompt.labels, device=self.device)[None] if positions is not None else None
         with torch.inference_mode():
-            low_res, scores = self._decode(self._embedding[None], corners, positions, kinds, multimask)
+            low_res, scores = self._decode(
+                tuple(level[None] for level in self._embedding), corners, positions, kinds, multimask
+            )
         return self._frame, low_res.float(), scores.float()
 
     @abstractmethod
-    def _embed(self, pixels: Tensor) -> Tensor:
-        """(B, 3, side, side) normalised -> (B, C, h, w)."""
+    def _embed(self, pixels: Tensor) -> Embedding:
+        """(B, 3, side, side) normalised -> levels (B, ...)."""
 
     @abstractmethod
     def _decode(
         self,
-        embedding: Tensor,
+        embedding: Embedding,
         box: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
@@ -137,7 +149,7 @@ class SamNetwork(ABC):
         """Mask logits (N, 4h, 4w) and predicted qualities (N,).
 
         Args:
-            embedding: (1, C, h, w).
+            embedding: Levels (1, ...).
             box: (1, 4) in pixels of the square.
             points: (1, P, 2) likewise.
             labels: (1, P).
@@ -146,15 +158,14 @@ class SamNetwork(ABC):
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
-
     def _key(self, image: np.ndarray) -> str:
         """Of the pixels, the network's weights and class, the preprocessing and the precision."""
         digest = hashlib.blake2b(image.tobytes(), digest_size=16)
-        digest.update(repr((image.shape, self._weights(), PREPROCESSING, self.side, self.precision)).encode())
+        digest.update(
+            repr(
+                (image.shape, self._weights(), PREPROCESSING, self.side, self.preparation, self.precision)
+            ).encode()
+        )
         return digest.hexdigest()
 
     def _weights(self) -> str:
@@ -162,7 +173,8 @@ class SamNetwork(ABC):
         if self.cache is None:
             return ""
         if not hasattr(self, "_digest"):
-            digest = hashlib.blake2b(type(self).__name__.encode(), digest_size=16)
+            made_by = f"{type(self).__name__} {type(self.network).__name__}"
+            digest = hashlib.blake2b(made_by.encode(), digest_size=16)
             for name, value in sorted(self.network.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class SamResult(NamedTuple):
     scores: np.ndarray
     """(N,) float32, the quality of each mask as the segmenter predicts it; NaN where it predicts none."""
     low_res_logits: np.ndarray | None
-    """(N, h, w) float32, mask logits over the padded square of the model; None where there are none."""
+    """(N, h, w) float32, mask logits over the square that the network sees; None where there are none."""
 
 
 class PromptedSegmenter(Protocol):
@@ -79,9 +79,12 @@ def check_prompt(box: Box | None, points: Points | None, labels: Sequence[int] |
     Raises:
         UserError: It is empty, or shapes and values are not those of a prompt.
     """
-    corners = None if box is None else np.asarray(box, np.float64)
-    positions = np.asarray([] if points is None else points, np.float64).reshape(-1, 2)
-    kinds = np.asarray([] if labels is None else labels, np.int64).reshape(-1)
+    corners = None if box is None else _numbers(box, "a box")
+    positions = _numbers([] if points is None else points, "points")
+    if positions.size % 2 or positions.ndim > 2:
+        raise UserError(f"points are pairs x, y, not {points}")
+    positions = positions.reshape(-1, 2)
+    kinds = _numbers([] if labels is None else labels, "labels").reshape(-1)
     if corners is None and not len(positions):
         raise UserError("a prompted segmenter needs a box or a point, and got neither")
     if corners is not None and (corners.shape != (4,) or (corners[:2] > corners[2:]).any()):
@@ -90,7 +93,28 @@ def check_prompt(box: Box | None, points: Points | None, labels: Sequence[int] |
         raise UserError(
             f"{len(positions)} points need as many labels, each 1 (inside) or 0 (outside), not {labels}"
         )
-    return Prompt(corners, positions, kinds)
+    return Prompt(corners, positions, kinds.astype(np.int64))
+
+
+def check_box_inside(box: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse a box that lies beside an image of this (height, width).
+
+    Raises:
+        UserError: It and the image have no pixel in common.
+    """
+    height, width = size
+    if box[0] >= width or box[1] >= height or box[2] < 0 or box[3] < 0:
+        raise UserError(f"the box {box.tolist()} lies outside the image, which is {width} x {height} pixels")
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{what} must be numbers, not {values!r}") from None
+    if not np.isfinite(numbers).all():
+        raise UserError(f"{what} must be finite numbers, not {values!r}")
+    return numbers
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

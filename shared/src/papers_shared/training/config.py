@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from papers_shared.ranges import Formerly
 from papers_shared.types import Precision
 
 
@@ -44,9 +45,11 @@ class OptimConfig:
     """Largest gradient norm; 0: no clipping."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which then is what is evaluated and saved as a model; 0: none."""
-    precision: Precision = "no"
+    precision: Annotated[Precision, Formerly("no", "fp32")] = "fp32"
+    """What matrix products and convolutions compute in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); weights and
+    optimizer are float32 always."""
     compile: bool = False
-    """Compile the network with `torch.compile`."""
+    """Compile the network's blocks with `torch.compile`."""
     channels_last: bool = False
     """Keep convolutions in the channels-last memory format."""
     sync_bn: bool = False

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from papers_shared.devices import float32_precision, use_precision, widest_float
 from papers_shared.errors import UserError
+from papers_shared.ranges import check_ranges
 from papers_shared.training.checks import check_options
 from papers_shared.training.run_folder import run_path
 from papers_shared.training.sharding import check_shard
@@ -32,7 +34,7 @@ GLOO = ("/gloo/", "Application timeout caused pair closure")
 """What marks an error as gloo's: the path in its source, or the sentence given to a second exchange that waits."""
 
 
-def make_accelerator(precision: Precision = "no", *, timeout: int = TIMEOUT, **options: Any) -> Accelerator:
+def make_accelerator(precision: Precision = "fp32", *, timeout: int = TIMEOUT, **options: Any) -> Accelerator:
     """An `Accelerator` that has all the processes that were launched.
 
     Without a GPU, Accelerate forms a group (gloo) only when it is told to use the CPU; otherwise each launched process
@@ -47,7 +49,7 @@ def make_accelerator(precision: Precision = "no", *, timeout: int = TIMEOUT, **o
             asked for its own FSDP.
     """
     from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise UserError(
@@ -57,11 +59,13 @@ def make_accelerator(precision: Precision = "no", *, timeout: int = TIMEOUT, **o
     if timeout < 1:
         raise UserError(f"a timeout of {timeout} s ends every launch: wait for the other processes longer")
     group = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
+    # no second copy of the gradients; the statistics of batch norm are those of the first process where they are used
+    parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     try:
         accelerator = Accelerator(
-            mixed_precision=precision,
+            mixed_precision=precision if precision in ("bf16", "fp16") else "no",
             cpu=not torch.accelerator.is_available(),
-            kwargs_handlers=[group],
+            kwargs_handlers=[group, parallel],
             **options,
         )
     except ValueError as error:
@@ -91,6 +95,7 @@ def start_processes(recipe: Any) -> Accelerator:
     from accelerate.utils import set_seed
 
     check_options(recipe.optim, recipe.run)
+    check_ranges(recipe)
     check_trackers(recipe.run.trackers)
     accelerator = make_accelerator(
         recipe.optim.precision,
@@ -100,10 +105,17 @@ def start_processes(recipe: Any) -> Accelerator:
     )
     if recipe.optim.shard:
         check_shard(recipe.optim, accelerator.num_processes)
+    use_precision(recipe.optim.precision, accelerator.device)
     set_seed(recipe.run.seed)
     torch.backends.cudnn.benchmark = not recipe.run.deterministic
     torch.use_deterministic_algorithms(recipe.run.deterministic, warn_only=True)
     return accelerator
+
+
+def precision_of(accelerator: Accelerator) -> Precision:
+    """What networks compute in under an accelerator's autocast."""
+    autocast: Any = accelerator.mixed_precision
+    return float32_precision(accelerator.device) if autocast == "no" else autocast
 
 
 def same_everywhere(accelerator: Accelerator, **facts: Any) -> None:
@@ -125,28 +137,30 @@ def same_everywhere(accelerator: Accelerator, **facts: Any) -> None:
             )
 
 
-def sum_over_processes(
-    parts: dict[str, Tensor], accelerator: Accelerator, *, flag: bool = False
-) -> tuple[dict[str, float], bool]:
-    """(each loss of the global batch and their sum as `loss`, whether `flag` is set on any process).
+def sum_over_processes(parts: dict[str, Tensor], accelerator: Accelerator, *, flag: bool = False) -> Tensor:
+    """Each loss of the global batch, and on how many processes `flag` is set, (n + 1,) on the device.
 
     Args:
         parts: Scalars of this process; each is its share of the global batch's loss.
     """
     values = [*parts.values()]
     values.append(torch.full_like(values[0], float(flag)))
-    *summed, flags = accelerator.reduce(torch.stack(values).double(), "sum").tolist()
-    return {"loss": sum(summed), **dict(zip(parts, summed, strict=True))}, flags > 0
+    summed: Tensor = accelerator.reduce(torch.stack(values).to(widest_float(accelerator.device)), "sum")
+    return summed
 
 
 def describe_machine(accelerator: Accelerator) -> dict[str, Any]:
     """What a log should say about the machine: results are compared within one kind of it."""
-    return {
+    about: dict[str, Any] = {
         "processes": accelerator.num_processes,
         "device": str(accelerator.device.type),
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
         "torch": torch.__version__,
     }
+    if accelerator.device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name(accelerator.device)
+        about["cuda"] = torch.version.cuda
+    return about
 
 
 def report_lost_processes(train: Callable[[RecipeT], Path]) -> Callable[[RecipeT], Path]:

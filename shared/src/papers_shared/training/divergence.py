@@ -27,7 +27,7 @@ def stop_on_divergence(
     """Save the weights before this step and the names of its samples, then end with one sentence.
 
     Args:
-        losses: Of `sum_over_processes`.
+        losses: Of the global batch, `loss` among them.
         samples: Names of the samples of this process.
     """
     from accelerate.utils import gather_object
@@ -35,7 +35,7 @@ def stop_on_divergence(
     names, weights = gather_object(list(samples)), gather_whole(network.state_dict())
     folder = run.path / f"stopped-at-step-{step:08d}"
     if accelerator.is_main_process:
-        with writing_folder(folder) as writing:
+        with writing_folder(folder, ("model.safetensors", "state.json")) as writing:
             save_tensors(weights, writing / "model.safetensors")
             values = {name: str(value) for name, value in losses.items()}
             write_json(writing / "state.json", {"step": step, "samples": names, "losses": values})

@@ -55,13 +55,12 @@ def open_run(
                 "continue it"
             )
         saved: Any = read_dataclass(type(recipe), config)
-        changed = _differences(saved, recipe, free)
-        if changed:
+        changed, done = _differences(saved, recipe, free), run.logged_steps()
+        if changed and (checkpoint or done):  # a start that took no step holds nothing to continue
             raise UserError(
                 f"{run.path} was started with other values ({'; '.join(changed)}): give them again, or choose another "
                 "--run.output"
             )
-        done = run.logged_steps()
         if checkpoint is None and done >= saved.run.checkpoint_every and not options.run.restart:
             raise UserError(
                 f"{run.path}: the log says that {done} steps were taken, and no sound checkpoint is left: bring one "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import math
+import signal
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from papers_shared.errors import UserError
+from papers_shared.files import check_room
 from papers_shared.hub import TRAINING
+from papers_shared.loading import loaded, make_loader
 from papers_shared.progress import Progress
 from papers_shared.seeding import sample_seed
+from papers_shared.training.average import MovingAverage
+from papers_shared.training.changed_data import changed_samples
 from papers_shared.training.distributed import describe_machine, same_everywhere, sum_over_processes
 from papers_shared.training.divergence import stop_on_divergence
-from papers_shared.training.optimizer import make_adamw, training_mode
+from papers_shared.training.optimizer import compile_units, make_adamw, training_mode
 from papers_shared.training.plan import plan_step
 from papers_shared.training.resume import open_run, same_samples
 from papers_shared.training.run_folder import RunFolder, run_path
 from papers_shared.training.sampler import SampleOrder, StepBatchSampler
 from papers_shared.training.schedule import durations, epoch_of, learning_rate
-from papers_shared.training.sharding import gather_whole, shard
+from papers_shared.training.sharding import gather_whole, shard, whole
 from papers_shared.training.signals import StopSignals
 from papers_shared.training.state import TrainingState
 from papers_shared.training.trackers import start_trackers
@@ -48,7 +53,7 @@ class TrainingRun:
 
     Args:
         recipe: A dataclass with the sections `optim`, `run` and `data`; all options are stored in `config.json`.
-        samples: The training set; its items are dictionaries of tensors with `image` and `name`.
+        samples: The training set; its items are dictionaries of tensors with `image` and `name`, made of its `rows`.
         package: Name for trackers.
         resumable: For each section the options that a resumed run may change, because they do not change the numbers.
         best_by: Model folder -> the metric of the validation whose highest value chooses it.
@@ -65,7 +70,7 @@ class TrainingRun:
     model: nn.Module
     """What a training step calls: the network, wrapped for several processes."""
     optimizer: Any
-    ema: AveragedModel | None = None
+    ema: MovingAverage | None = None
 
     def __init__(
         self,
@@ -97,6 +102,10 @@ class TrainingRun:
                 free=resumable,
                 main_process=accelerator.is_main_process,
             )
+        if accelerator.is_main_process:
+            changed = changed_samples(self.folder.path, samples.rows, contents=recipe.data.verify)
+            if changed:
+                warnings.warn(changed, stacklevel=2)
         name = self.checkpoint and self.checkpoint.name
         same_everywhere(accelerator, training_samples=len(samples), checkpoint=name)
         self.start = 0
@@ -126,18 +135,19 @@ class TrainingRun:
             if accelerator.device.type != "cuda":
                 raise UserError("--optim.sync-bn needs GPUs: leave it out on this machine")
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network.to(accelerator.device)
         if optim.ema > 0:
-            self.ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)).to(
-                accelerator.device
-            )
+            self.ema = MovingAverage(network, optim.ema)
         self._evaluated: Any = network if self.ema is None else self.ema.module
         if optim.shard:
             self._evaluated = accelerator.prepare_model(copy.deepcopy(network), evaluation_mode=True)
             self.model = shard(network, fsdp_units, accelerator)
         else:
             self.model = accelerator.prepare(network)
-        optimizer = make_adamw(groups(network), optim, accelerator.device)
-        self.network, self.optimizer = network, accelerator.prepare(optimizer)
+        optimizer: Any = make_adamw(groups(network), optim, accelerator.device)
+        self.network, self.optimizer, self._adamw = network, accelerator.prepare(optimizer), optimizer
+        if accelerator.is_main_process:
+            check_room(self.folder.path, self._bytes_written())
         self.state = TrainingState(
             network, optimizer, self.ema, accelerator.scaler, accelerator.is_main_process
         )
@@ -146,12 +156,13 @@ class TrainingRun:
             self.start, self.best = saved["step"], saved["best"]
             same_samples(saved["samples"], len(self.samples), self.checkpoint)
         if optim.compile:
-            network.compile()
+            for one in (network,) if self._evaluated is network else (network, self._evaluated):
+                compile_units(one)
         return self.model
 
     def __iter__(self) -> Iterator[int]:
         """The steps still to do, counted from 1; before each, random numbers, learning rates and mode are set."""
-        self._batches = iter(self._loader())
+        self._batches = loaded(self._loader(), self._name_of)
         if self.options.trackers:
             start_trackers(self.accelerator, self.package, self.recipe)
         self._progress = Progress(self.steps, start=self.start, enabled=self.accelerator.is_main_process)
@@ -183,6 +194,9 @@ class TrainingRun:
         """The batches one by one; processes exchange gradients in the backward pass of the last one only."""
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
+            if self.optim.shard:
+                sharded: Any = self.model
+                sharded.set_requires_gradient_sync(last)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 yield batch
 
@@ -195,32 +209,57 @@ class TrainingRun:
         for name, value in losses.items():
             self._parts[name] = self._parts.get(name, 0.0) + value.detach()
 
-    def global_losses(self, step: int) -> dict[str, float]:
-        """The losses of the global batch since the last call, and their sum as `loss`.
+    def update(self, step: int) -> dict[str, float]:
+        """Clip the gradients, take the optimizer's step, and let the moving average follow.
+
+        A GPU is waited for once, when all of this is queued: whether the loss is finite, the optimizer is told on the
+        device. Where it cannot be told, as with fp16's loss scaler, the losses are read before its step.
+
+        Returns:
+            The losses of the global batch since the last call, their sum as `loss`, and with `--optim.clip-grad` the
+            norm of the gradients before they were scaled down to it, as `grad_norm`.
 
         Raises:
             UserError: The sum is not finite: weights and names of samples are saved, and nothing is updated.
         """
         told = self._signals.received is not None
-        losses, self._stopping = sum_over_processes(self._parts, self.accelerator, flag=told)
+        sums = sum_over_processes(self._parts, self.accelerator, flag=told)
+        norms = self._clip()
+        names = [*self._parts, "flag", *norms]
+        values = torch.cat([sums, *(norm.reshape(1).to(sums) for norm in norms.values())])
         self._parts = {}
-        if not math.isfinite(losses["loss"]):
-            names = [name for batch in self._micro_batches for name in batch["name"]]
-            stop_on_divergence(self.folder, step, losses, names, self.network, self.accelerator)
-        return losses
+        queued = self._adamw.defaults["fused"] and self.accelerator.scaler is None
+        if queued:
+            self._adamw.found_inf = (~sums.isfinite().all()).float()
+        else:
+            metrics = self._read(step, names, values)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._update_average()
+        return self._read(step, names, values) if queued else metrics
 
-    def clip_gradients(self) -> dict[str, float]:
-        """Scale the gradients down to `--optim.clip-grad`; their norm before that as `grad_norm`, if it is on."""
+    def _clip(self) -> dict[str, Tensor]:
         if not self.optim.clip_grad:
             return {}
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
-        return {"grad_norm": float(norm)}
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
+        return {"grad_norm": whole(norm)}
 
-    def update_average(self) -> None:
+    def _read(self, step: int, names: Sequence[str], values: Tensor) -> dict[str, float]:
+        """The metrics of a step by name; the run stops if a loss is not finite."""
+        metrics = dict(zip(names, values.tolist(), strict=True))
+        self._stopping = metrics.pop("flag") > 0
+        losses = {name: value for name, value in metrics.items() if name != "grad_norm"}
+        metrics = {"loss": sum(losses.values()), **metrics}
+        if not math.isfinite(metrics["loss"]):
+            samples = [name for batch in self._micro_batches for name in batch["name"]]
+            stop_on_divergence(self.folder, step, metrics, samples, self.network, self.accelerator)
+        return metrics
+
+    def _update_average(self) -> None:
         """Let the moving average follow the weights, if there is one and the loss scaler did not skip the step."""
         scaler = self.accelerator.scaler
         if self.ema is not None and (scaler is None or scaler.get_scale() >= self._scale):
-            self.ema.update_parameters(self.network)
+            self.ema.update(self.network)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a training step to `log.jsonl` and the progress bar, and now and then to the trackers."""
@@ -232,7 +271,12 @@ class TrainingRun:
             self.accelerator.log({**metrics, "lr": rate, "samples_per_second": speed}, step=step)
 
     def validates(self, step: int) -> bool:
-        """Whether the model is scored after this step: at an interval or the end of an epoch, and at the last step."""
+        """Whether the model is scored after this step: at an interval or the end of an epoch, and at the last step.
+
+        Where nothing is chosen by a score (`best_by` is empty), after the last step alone.
+        """
+        if not self.best_by:
+            return step == self.steps
         if self.options.eval_every:
             due = step % self.options.eval_every == 0
         else:
@@ -248,7 +292,13 @@ class TrainingRun:
         return self._evaluated
 
     def record_validation(self, step: int, result: Mapping[str, Any]) -> None:
-        """Log the metrics, and save the model where one of them is the best so far; after the last step as `last`."""
+        """Log the metrics, and save the model where one of them is the best so far; after the last step as `last`.
+
+        Without any metrics, as of a training that holds nothing out, it is only saved.
+        """
+        if not result:
+            self._save_model("last", step, "last step", result)
+            return
         floats = {f"val_{name}": value for name, value in result.items() if isinstance(value, float)}
         self.accelerator.log(floats, step=step)
         self._log({"kind": "val", "step": step, **result})
@@ -264,12 +314,24 @@ class TrainingRun:
             self._save_model("last", step, "last step", result)
 
     def save_checkpoint(self, step: int) -> None:
-        """Write what a resumed run needs, if one is due after this step."""
-        writes = (
+        """Write what a resumed run needs, if one is due after this step or a signal has asked the run to end.
+
+        Raises:
+            SystemExit: The run was asked to end: 128 + the number of the signal, after the checkpoint.
+        """
+        due = step % self.options.checkpoint_every == 0 or step == self.steps or self._stopping
+        if due and (
             self.accelerator.is_main_process or self.optim.shard
-        )  # every process holds a part of what is divided
-        if writes and (step % self.options.checkpoint_every == 0 or step == self.steps):
+        ):  # each process holds a part of a shard
             self.state.save(self.folder, step, self.options.keep, best=self.best, samples=len(self.samples))
+        if self._stopping and step < self.steps:
+            number = self._signals.received or signal.SIGTERM
+            name = signal.Signals(number).name
+            self._progress.line(
+                f"ended by {name} after step {step}: a checkpoint is written, the same command resumes"
+            )
+            self.finish()
+            raise SystemExit(128 + number)
 
     def finish(self) -> Path:
         """Wait for all processes, end trackers, and return the run folder."""
@@ -288,13 +350,24 @@ class TrainingRun:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        return DataLoader(
+        return make_loader(
             self.samples,
             batch_sampler=sampler,
             collate_fn=self.collate,
-            num_workers=self.recipe.data.workers,
-            pin_memory=self.accelerator.device.type == "cuda",
+            workers=self.recipe.data.workers,
+            timeout=self.recipe.data.timeout,
+            pin=self.accelerator.device.type == "cuda",
         )
+
+    def _bytes_written(self) -> int:
+        """Bytes of the checkpoints that are kept, of one that is being written, and of the model folders."""
+        sizes = [value.numel() * value.element_size() for value in self.network.state_dict().values()]
+        weights = sum(sizes)
+        checkpoint = weights * (3 if self.ema is None else 4)  # AdamW keeps two values for each weight
+        return checkpoint * (self.options.keep + 1) + weights * (len(self.best_by) + 2)
+
+    def _name_of(self, position: tuple[int, int]) -> str:
+        return str(self.samples.rows[position[1]]["name"])
 
     def _to_device(self, batch: Batch) -> Batch:
         moved = {
@@ -313,8 +386,19 @@ class TrainingRun:
         """A model folder whose `training.json` says where it comes from."""
         if not self.accelerator.is_main_process:
             return
-        origin = {"recipe": self.recipe.name, "step": step, "chosen_by": chosen_by, "val": dict(result)}
-        text = (json.dumps(origin, indent=2) + "\n").encode()
+        about = {"recipe": self.recipe.name, "step": step, "chosen_by": chosen_by, "val": dict(result)}
+        text = (json.dumps(about, indent=2) + "\n").encode()
+        self._evaluated.origin = replace(
+            self._evaluated.origin,
+            untrained=(),
+            recipe=self.recipe.name,
+            steps=step,
+            samples=step * self.optim.batch_size,
+            data=Path(self.recipe.data.root).name,
+            chosen_by=chosen_by,
+            metrics={name: value for name, value in result.items() if isinstance(value, float)},
+            protocol=str(result.get("protocol", "")),
+        )
         self._evaluated.extra_files = {**self._evaluated.extra_files, TRAINING: text}
         self._evaluated.save_pretrained(self.folder.path / name)
 

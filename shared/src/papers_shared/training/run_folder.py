@@ -68,7 +68,7 @@ class RunFolder:
         if keep < 1:
             raise UserError(f"a run must keep at least one checkpoint, not {keep}")
         final = self.checkpoints / f"step-{step:08d}"
-        with writing_folder(final) as partial:
+        with writing_folder(final, ("*.safetensors", STATE, MARKER)) as partial:
             for name, entries in tensors.items():
                 save_tensors(entries, partial / f"{name}.safetensors")
             write_json(partial / STATE, state)

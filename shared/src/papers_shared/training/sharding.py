@@ -60,10 +60,15 @@ def shard(network: nn.Module, units: Iterable[nn.Module], accelerator: Accelerat
     return network
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or a divided one gathered from all processes, which must all call it."""
+    part: Any = tensor
+    return part.full_tensor() if _divided(part) else part
+
+
 def gather_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, the divided ones gathered from all processes, which must all call it, onto the CPU."""
-    parts: Mapping[str, Any] = tensors
-    return {name: part.full_tensor().cpu() if _divided(part) else part for name, part in parts.items()}
+    return {name: whole(part).cpu() if _divided(part) else part for name, part in tensors.items()}
 
 
 def divide_like(tensors: Mapping[str, Tensor], examples: Mapping[str, Tensor | None]) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from papers_shared.errors import UserError
+from papers_shared.training.average import MovingAverage
 from papers_shared.training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 from papers_shared.training.run_folder import RunFolder
 from papers_shared.training.sharding import divide_like, gather_whole
@@ -23,7 +23,7 @@ class TrainingState:
 
     network: nn.Module
     optimizer: Optimizer
-    ema: AveragedModel | None = None
+    ema: MovingAverage | None = None
     scaler: torch.amp.GradScaler | None = None
     main_process: bool = True
     """Whether this process writes; with divided weights every process must take part in `save`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cabl_cgsr.data.items import Item
 from papers_shared.errors import UserError
+from papers_shared.images import regular_file
 
 PIECE = 4096
 """Bytes of the middle of a file that are compared first."""
@@ -18,6 +19,9 @@ def content_groups(items: Sequence[Item]) -> list[list[Item]]:
     """Items that share an origin or the bytes of their files, directly or over others; in the order of `items`.
 
     Only files of equal size are read, and whole ones only where they agree in the middle too.
+
+    Raises:
+        UserError: A file cannot be read.
     """
     parent = list(range(len(items)))
 
@@ -48,10 +52,11 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
     Groups are taken in a shuffled order while they fit, so a group larger than the part stays in the rest.
 
     Raises:
-        UserError: there is one label only, `share` is not in [0, 1), or no group fits and a label would be missing.
+        UserError: there is one label only, `share` is not in [0, 1), no group fits and a label would be missing, or a
+            file cannot be read.
     """
     if not 0 <= share < 1:
-        raise UserError(f"--data.val-share {share} is not in [0, 1).")
+        raise UserError(f"--data.val-share is {share}: give a share from 0 to below 1")
     counts = [sum(item.label == label for item in items) for label in (0, 1)]
     for count, word in zip(counts, ("authentic", "manipulated"), strict=True):
         if not count:
@@ -70,7 +75,7 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
         if not 0 < held[label] < counts[label]:
             raise UserError(
                 f"of {counts[label]} {word} images, {held[label]} can be held out, as images of one origin stay "
-                "together: use more images, another --data.val-share or --data.split-seed, or 0"
+                "together: use more images, another --data.val-share or --data.split-seed, or --data.val-share 0"
             )
     return names
 
@@ -87,14 +92,23 @@ def _equal_files(items: Sequence[Item]) -> list[list[int]]:
         parts: dict[tuple[int, object], list[int]] = defaultdict(list)
         for number, group in enumerate(groups):
             for index in group:
-                parts[number, key(items[index].image)].append(index)
+                path = items[index].image
+                try:
+                    parts[number, key(path)].append(index)
+                except OSError as error:
+                    raise UserError(f"{path} cannot be read ({error.strerror})") from error
         return [part for part in parts.values() if len(part) > 1]
 
     groups = split([list(range(len(items)))], lambda path: path.stat().st_size)
-    return split(split(groups, _middle), lambda path: hashlib.blake2b(path.read_bytes()).digest())
+    return split(split(groups, _middle), _digest)
 
 
 def _middle(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with regular_file(path) as file:
         file.seek(path.stat().st_size // 2)
         return file.read(PIECE)
+
+
+def _digest(path: Path) -> bytes:
+    with regular_file(path) as file:
+        return hashlib.blake2b(file.read()).digest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,17 @@ from papers_shared import images
 from papers_shared.errors import UserError
 
 Row = dict[str, Any]
+ORIENTATION = 0x0112
+"""The EXIF tag."""
+
+
+class Header(NamedTuple):
+    """What a file says of its image before the pixels are read."""
+
+    size: tuple[int, int]
+    """(height, width) in pixels, turned by the EXIF orientation."""
+    orientation: int
+    """Of EXIF: 1 as stored, to 8."""
 
 
 def load_image(row: Row) -> np.ndarray:
@@ -26,12 +39,8 @@ def load_image(row: Row) -> np.ndarray:
     """
     _one_thread_in_workers(os.getpid())
     entry = row["image"]
-    if not entry["bytes"]:
-        return np.array(images.load_image(entry["path"]))
-    try:
-        return np.array(images.load_image(io.BytesIO(entry["bytes"])))
-    except UserError as error:
-        raise UserError(f"{file_name(entry, row['name'])}: {error}") from error
+    with named(entry, row["name"]):
+        return np.array(images.load_image(source_of(entry)))
 
 
 def image_size(row: Row) -> tuple[int, int]:
@@ -40,24 +49,44 @@ def image_size(row: Row) -> tuple[int, int]:
     Raises:
         UserError: The file is missing or no image.
     """
-    return file_size(row["image"], row["name"])
+    return file_header(row["image"], row["name"]).size
 
 
-def file_size(entry: Row, name: str = "") -> tuple[int, int]:
-    """(height, width) of an entry, an image or a mask; `name` stands in messages where there is no path.
+def file_header(entry: Row, name: str = "") -> Header:
+    """Size and orientation of an entry, an image or a mask; `name` stands in messages where there is no path.
 
     Raises:
         UserError: The file is missing or no image.
     """
-    source = file_name(entry, name)
+    with named(entry, name), images.open_image(source_of(entry)) as image:
+        orientation = orientation_of(image)
+        upright = image.size if orientation in (5, 6, 7, 8) else image.size[::-1]
+        return Header((upright[0], upright[1]), orientation)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image; 1 where it has none that can be read."""
     try:
-        with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except FileNotFoundError as error:
-        raise UserError(f"{source} does not exist") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{source} is not a readable image ({error})") from error
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except images.READ_ERRORS:
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def source_of(entry: Row) -> Any:
+    """The path of an entry, or its bytes as an open file."""
+    return io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]
+
+
+@contextmanager
+def named(entry: Row, name: str = "") -> Iterator[None]:
+    """Messages about the bytes of an entry begin with its name; those about a file have its path already."""
+    try:
+        yield
+    except UserError as error:
+        if not entry["bytes"]:
+            raise
+        raise UserError(f"{file_name(entry, name)}: {error}") from error
 
 
 def file_name(entry: Row, name: str = "") -> str:

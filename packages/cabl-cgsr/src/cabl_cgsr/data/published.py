@@ -14,19 +14,25 @@ PUBLISHED = {
     "columbia": (183, 180),
     "coverage": (100, 100),
     "imd2020": (414, 2010),
+    "nist16": (560, 564),
+    "dso1": (100, 100),
+    "korus": (220, 220),
+    "autosplice": (2273, 3621),
 }
 """Authentic and manipulated images."""
 VARIANTS = {
     "casia2": "others train on fewer manipulated ones: WSCL 5121, CAT-Net 5105, MVSS-Net 5063",
-    "casia1": "920 of the manipulated ones have a mask, WSCL scores 919; some authentic ones are in CASIAv2 too "
-    "(`cabl-cgsr data check CASIA2 --against CASIA1` names them)",
+    "casia1": "920 of the manipulated ones have a mask in the release, WSCL scores 919; some authentic ones are in "
+    "CASIAv2 too (`cabl-cgsr data check CASIA2 --against CASIA1` names them)",
     "casia1plus": "authentic images from Corel in place of CASIAv1's, some of which are in CASIAv2",
     "coverage": "others score 91 forgeries, those whose masks have their image's size "
     "(--data.coverage-forgeries 91)",
     "imd2020": "the real-life part; its 35,000 inpainted images are not used",
+    "nist16": "many probes are made from one photograph: images of one origin are not known here",
+    "korus": "grey in a mask, collateral damage, counts as manipulated",
 }
-UNMASKED = "Sp_D_NRN_A_cha0011_sec0011_0542"
-"""The one image of CASIAv1 for which there is no mask in any release."""
+UNMASKED = frozenset({"Sp_D_NRN_A_cha0011_sec0011_0542", "Sp_D_NRN_A_sce0011_cha0011_0542"})
+"""The one image of CASIAv1 for which there is no mask in any release, under both of its names."""
 DOTTED = "Sp_D_NNN_A_ani0099_ani0100.0288"
 """A name with a dot in it, at which some programs cut the suffix."""
 SKIPPED = "_02437"
@@ -38,16 +44,23 @@ MASK_REMEDY = {
 }
 
 
-def counts_finding(listing: Listing) -> Finding:
-    """A note that compares the counts of a set with the published ones."""
+def counts_finding(listing: Listing, masks: bool = True) -> Finding:
+    """A note or warning that compares what was found of a set with what is published.
+
+    Args:
+        masks: Whether masks were looked for.
+    """
     authentic, manipulated = listing.counts
     found = f"{listing.dataset}: {authentic:,} authentic, {manipulated:,} manipulated images"
+    if masks and manipulated:
+        drawn = sum(item.mask is not None for item in listing.items)
+        found += f", {drawn:,} of them with a mask"
     published = PUBLISHED.get(listing.dataset)
     if published is None:
         return Finding("note", found, "a set without published counts")
     variant = VARIANTS.get(listing.dataset, "")
     if published == (authentic, manipulated):
-        return Finding("note", found, "as published" + (f"; {variant}" if variant else ""))
+        return Finding("note", found, "as many images as published" + (f"; {variant}" if variant else ""))
     missing = authentic < published[0] or manipulated < published[1]
     message = f"published are {published[0]:,} authentic and {published[1]:,} manipulated ones"
     return Finding(
@@ -62,7 +75,7 @@ def known_findings(items: tuple[Item, ...]) -> Iterator[Finding]:
     """Notes on images that other programs treat in their own way."""
     for item in items:
         stem = stem_of(item.image)
-        if stem == UNMASKED and item.mask is None:
+        if stem in UNMASKED and item.mask is None:
             message = "has no mask in any release: left out where pixels are scored (920 instead of 921)"
             yield Finding("note", str(item.image), message)
         if stem == DOTTED:

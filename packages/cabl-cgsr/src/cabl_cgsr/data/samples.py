@@ -20,7 +20,7 @@ class LabelSamples(Dataset):
     """`samples[(epoch, index)]` -> {"image": float32 (3, S, S), "label": float32 (), "name": str}.
 
     Args:
-        dataset: rows of `cabl_cgsr.data.training_split`. They have no `mask`: training knows image labels only.
+        rows: of `cabl_cgsr.data.training_split`. They have no `mask`: training knows image labels only.
         transform: from (H, W, 3) uint8 RGB to float32 (3, S, S), normalised; draws from torch's default CPU
             generator only.
 
@@ -28,19 +28,17 @@ class LabelSamples(Dataset):
         UserError: the rows have masks.
     """
 
-    def __init__(
-        self, dataset: datasets.Dataset, transform: Callable[[np.ndarray], Tensor], seed: int
-    ) -> None:
-        if "mask" in dataset.column_names:
+    def __init__(self, rows: datasets.Dataset, transform: Callable[[np.ndarray], Tensor], seed: int) -> None:
+        if "mask" in rows.column_names:
             raise UserError("training takes image labels only: open the rows without masks")
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.rows, self.transform, self.seed = rows, transform, seed
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
         epoch, index = position
-        row = self.dataset[index]
+        row = self.rows[index]
         pixels = load_image(row)
         with forked_rng(sample_seed(self.seed, epoch, index)):
             image = self.transform(pixels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from cabl_cgsr.cam import activation_map
 from cabl_cgsr.config import BACKBONES, ModelConfig, check_config
 from cabl_cgsr.modeling.conformer import Conformer, ConformerFeatures, init_weights, patch_grid
-from papers_shared.errors import UserError
+from cabl_cgsr.modeling.start_weights import load_start
 from papers_shared.hub import PretrainedFolder
+from papers_shared.provenance import drawn
 
 if TYPE_CHECKING:
     from cabl_cgsr.inference import Localization
@@ -61,6 +62,11 @@ class Localizer(nn.Module, PretrainedFolder):
     """
 
     RETIRED_OPTIONS = frozenset({"loss"})
+    PIPELINE_TAG: ClassVar[str] = "image-segmentation"
+    LIMITS: ClassVar[str] = (
+        "It was trained with image labels only: its verdict is a hint and no proof, and its map shows what the verdict "
+        "rests on, not what was changed."
+    )
     config: ModelConfig
 
     def __init__(
@@ -93,15 +99,11 @@ class Localizer(nn.Module, PretrainedFolder):
         conv_cls_head = nn.Conv2d(backbone.num_features, config.num_logits, 3, padding=1)
         trans_cls_head = nn.Linear(backbone.embed_dim, config.num_logits)
         init_weights(trans_cls_head)
-        if config.pretrained:
-            start = cls.from_pretrained(config.pretrained)
-            if start.config.backbone != config.backbone:
-                raise UserError(
-                    f"--model.pretrained {config.pretrained} holds a {start.config.backbone}, "
-                    f"not a {config.backbone}"
-                )
-            backbone.load_state_dict(start.backbone.state_dict())
-        return cls(replace(config, pretrained=""), backbone, conv_cls_head, trans_cls_head)
+        source = load_start(backbone, config) if config.pretrained else ""
+        localizer = cls(replace(config, pretrained=""), backbone, conv_cls_head, trans_cls_head)
+        started = ["backbone"] if config.pretrained else []
+        localizer.origin = drawn(localizer, *started, source=source)
+        return localizer
 
     def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput | LocalizerCam:
         """Both branches' logits and, on request, the map of where the image is manipulated.
@@ -131,7 +133,7 @@ class Localizer(nn.Module, PretrainedFolder):
         return LocalizerMaps(conv_map.mean(dim=(2, 3)), logits_trans, conv_map, trans_map, attention)
 
     def fsdp_units(self) -> list[nn.Module]:
-        """Parts whose weights are gathered one at a time with `--optim.shard`."""
+        """Parts that are compiled, or whose weights are gathered, one at a time."""
         return self.backbone.fsdp_units()
 
     def predict(self, image: Any, **options: Any) -> Localization:

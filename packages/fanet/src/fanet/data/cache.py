@@ -42,7 +42,7 @@ class PixelCache:
         A stored array is a copy-on-write memory map: changing it changes neither the file nor other readers.
         """
         digest = hashlib.sha256(key.encode()).hexdigest()[:40]
-        stored = self._files.read(digest, lambda path: np.load(path, mmap_mode="c", allow_pickle=False))
+        stored = self._files.read(digest, _stored)
         if stored is not None:
             return stored
         array = decode()
@@ -73,3 +73,21 @@ class PixelCache:
         if self._files.limit > 0:
             lines.append(f"  limit   {self._files.limit / 1e9:8.3f} GB  of decoded images and masks")
         return "\n".join(lines)
+
+
+def _stored(path: Path) -> np.ndarray:
+    """A stored array of pixels, memory-mapped.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: The file holds something else.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="c")
+    except OSError:
+        raise
+    except Exception as error:  # numpy raises many kinds for what is none of its files
+        raise ValueError(f"{path} is no stored array ({error})") from error
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ValueError(f"{path} holds no pixels")
+    return array

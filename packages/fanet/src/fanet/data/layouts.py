@@ -4,377 +4,274 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from fanet.config import ZEROWASTE_CLASSES, DataConfig
-from fanet.data.hub import dataset_class_names, dataset_splits
+from fanet.config import DataConfig
+from fanet.data.codes import Codes
+from fanet.data.hub import HubSource
+from fanet.data.sources.base import WHOLE, FileSource, Item, Listing, Source, subfolders
+from fanet.data.sources.class_folders import ClassFolders
+from fanet.data.sources.coco import Coco
+from fanet.data.sources.folders import Folders
+from fanet.data.sources.label_studio import LabelStudio
+from fanet.data.sources.splits import matching, origins_of, set_aside, usual
+from fanet.data.sources.yolo import Yolo
 from papers_shared.doctor import Finding
+from papers_shared.entries import shown
 from papers_shared.errors import UserError
+from papers_shared.ranges import Names
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-CLASS_SUFFIXES = SUFFIXES | {".gif"}
-MASK_FOLDERS = ("masks", "annotations", "labels", "sem_seg")
-USUAL_SPLITS = ("train", "val", "test")
-LISTING_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data folder whose layout is known."""
-
-    layout: str
-    base: Path
-    """The folder that holds the splits; may lie below the root the user gave."""
+LISTING_FORMAT = 2
+MOST_CLASSES = 255
+DRAWN: tuple[type[FileSource], ...] = (Coco, Yolo, LabelStudio)
+"""Layouts whose masks are drawn from objects."""
+FOLDER_LAYOUTS = ("zerowaste", "official", "folders", "voc", "cityscapes")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image, with its mask or (class folders) its label."""
-
-    name: str
-    image: Path
-    mask: Path | None = None
-    label: int = -1
-
-
-@dataclass(frozen=True)
-class Listing:
+class Split:
     """The images of one split with their masks or labels, in the order of their names."""
 
     source: Source
-    split: str
+    name: str
     items: tuple[Item, ...]
     findings: tuple[Finding, ...]
-    """What is already wrong by the names of the files: missing pairs, two images of one name."""
+    """What is wrong already: missing pairs, two images of one name, annotations that cannot be read."""
+    files: tuple[Path, ...]
+    """Files that were read beside images and masks: annotations, lists."""
+    codes: Codes | None
+    """What the stored values of the masks mean; None: class ids."""
     key: str
-    """Changes with the names, sizes and modification times of the files."""
-    polygons: Path | None = None
-    """COCO file that the masks are drawn from, where there are no masks."""
+    """Changes with the names, sizes and times of change of the files, and with what they are taken for."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the masks are drawn from objects."""
+        return isinstance(self.source, DRAWN)
 
 
 def locate(data: DataConfig) -> Source:
     """Find the splits in or below `data.root` and recognise the layout.
 
     Raises:
-        UserError: there is no such folder, or no layout fits.
+        UserError: There is no such folder, or no layout fits.
     """
     if not data.root:
         raise UserError(
             "no data folder given: add --data.root FOLDER (`fanet data toy FOLDER` writes a toy one)"
         )
-    root = Path(data.root).expanduser()
+    try:
+        root = Path(data.root).expanduser()
+        found = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such user, a NUL
+        raise UserError(f"--data.root {shown(data.root)} is no path ({error})") from None
     if data.layout == "dataset":
-        return Source("dataset", root)
-    if not root.is_dir():
+        return HubSource(root, data)
+    if not found:
+        if root.exists():
+            raise UserError(f"{root} is a file: point --data.root at the data folder")
         hub = "; for a data set of the Hub add --data.layout dataset" if not root.is_absolute() else ""
         raise UserError(f"the data folder {root} does not exist: check --data.root{hub}")
     for base in _bases(root):
-        layout = _recognise(base, data)
-        if layout and data.layout in ("auto", layout, *_also(layout)):
-            return Source(layout if data.layout == "auto" else data.layout, base.resolve())
+        if source := _recognise(base.resolve(), data):
+            return source
     if data.layout != "auto":
-        raise UserError(
-            f"{root} does not have the layout {data.layout!r}: see `fanet train --help` for the layouts"
-        )
+        raise UserError(f"{root} does not have the layout {data.layout!r}: DATA.md describes the layouts")
     extra = "; it holds labels.json but no images" if (root / "labels.json").is_file() else ""
     raise UserError(
-        f"{root} has none of the known layouts (SPLIT/data + sem_seg, images/SPLIT + annotations/SPLIT, "
-        f"SPLIT/images + SPLIT/masks, SPLIT/CLASS, save_to_disk; SPLIT is train, val or test){extra}: "
-        "point --data.root at the folder that holds the splits"
+        f"{root} has none of the known layouts (SPLIT/data + sem_seg, images/SPLIT + annotations/SPLIT, SPLIT/images + "
+        f"SPLIT/masks, images + masks, VOC, COCO, YOLO, Label Studio, SPLIT/CLASS, save_to_disk){extra}: point "
+        "--data.root at the folder that holds the splits; DATA.md describes the layouts"
     )
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
-    """The splits that exist in the folder, of those configured and the usual three."""
+    """The splits that exist, as the folder names them, or as `--data.val-share` makes them."""
     source = locate(data)
-    names = dict.fromkeys((data.train_split, data.val_split, *USUAL_SPLITS))
-    if source.layout == "dataset":
-        present = dataset_splits(source.base, data.root)
-        return tuple(name for name in names if name in present)
-    return tuple(name for name in names if _split_exists(source, name))
+    order = ("train", "val", "test", "")
+    present = sorted(source.splits, key=lambda split: order.index(usual(split)))
+    if not data.val_share:
+        return tuple(present)
+    whole = _whole(source, data)
+    return (data.train_split, data.val_split, *(name for name in present if name != whole))
 
 
-def list_split(data: DataConfig, split: str) -> Listing:
+def list_split(data: DataConfig, split: str) -> Split:
     """The images of a split with their masks (or labels).
 
     Raises:
-        UserError: the split does not exist or holds no image.
+        UserError: The split does not exist or holds no image, or a file that describes it cannot be read.
     """
     source = locate(data)
-    if not _split_exists(source, split):
-        present = ", ".join(splits_of(data)) or "none"
-        raise UserError(f"{source.base} has no split {split!r} (there are: {present})")
-    if source.layout == "class_folders":
-        return _list_class_folders(data, source, split)
-    image_folder, mask_folder = _folders(source, split)
-    images = _images(image_folder)
-    if split_list := _split_list(source, split):
-        wanted = {line.strip() for line in split_list.read_text().splitlines() if line.strip()}
-        images = {path: stat for path, stat in images.items() if {path.stem, path.name} & wanted}
-    if not images:
-        raise UserError(f"no image of the split {split!r} in {image_folder}")
-    polygons = coco_file(source, split) if source.layout == "coco" else None
-    masks = {} if polygons else _images(mask_folder)
-    items, findings = _pair(images, masks, mask_folder, polygons is not None, complete=split_list is None)
-    stamp: list[Any] = [LISTING_FORMAT, source.layout, str(source.base), split, images.items(), masks.items()]
-    if polygons:
-        stamp += [polygons, os.stat(polygons).st_size, os.stat(polygons).st_mtime_ns]
-    return Listing(source, split, tuple(items), tuple(findings), _digest(stamp), polygons)
+    if not isinstance(source, FileSource):
+        raise TypeError("the rows of a data set are no files")
+    names = class_names(data)
+    if not isinstance(source, ClassFolders):
+        check_classes(names)
+    own = own_split(source, data, split)
+    found = source.read(own, names)
+    items = tuple(sorted(found.items, key=lambda item: item.name))
+    items = tuple(items[index] for index in part_of(source, data, split, [item.name for item in items]))
+    if not items and not any(finding.severity == "error" for finding in found.findings):
+        raise UserError(f"no image of the split {split!r} in {source.base}")
+    stamp = [
+        LISTING_FORMAT,
+        *(source.layout, str(source.base), own, names, data.overlap, data.ignore_index),
+        *(data.mask_values, data.allow_outside, split, data.val_share, data.val_seed, data.val_split),
+        *(sorted(map(str, found.stamps)), [item.name for item in items]),
+    ]
+    told = list(found.findings)
+    if isinstance(source, DRAWN) and items and not any(item.objects for item in items):
+        message = "no object can be drawn: the masks would hold background only"
+        told.append(Finding("error", f"{source.base}, split {own}", message, "export polygons or masks"))
+    key = hashlib.sha256(json.dumps(stamp, default=str).encode(errors="surrogateescape")).hexdigest()[:32]
+    codes = _codes(source, found, data, len(names))
+    return Split(source, split, items, tuple(told), found.files, codes, key)
+
+
+def own_split(source: Source, data: DataConfig, split: str) -> str:
+    """The data set's own name of a split; of the one that `--data.val-share` divides, for both of its parts.
+
+    Raises:
+        UserError: There is no such split, or several can be meant.
+    """
+    if _is_shared(data, split):
+        return _whole(source, data)
+    return _resolved(source, data, split)
+
+
+def part_of(source: Source, data: DataConfig, split: str, names: Sequence[str]) -> list[int]:
+    """Positions of the images of `split` among those of `own_split`, whose names are given.
+
+    Raises:
+        UserError: `--data.val-share` finds nothing to divide.
+    """
+    if not _is_shared(data, split):
+        return list(range(len(names)))
+    origins = names if isinstance(source, ClassFolders) else origins_of(names)
+    chosen = set_aside(origins, data.val_share, data.val_seed)
+    if not chosen:
+        raise UserError(
+            f"{source.base} holds {len(names)} images of one origin, of which no validation split can be made: "
+            "give it one, or train on it with --data.val-split set to the training split"
+        )
+    return [index for index in range(len(names)) if (index in chosen) == (split == data.val_split)]
+
+
+def _is_shared(data: DataConfig, split: str) -> bool:
+    return data.val_share > 0 and split in (data.train_split, data.val_split)
+
+
+def _resolved(source: Source, data: DataConfig, split: str) -> str:
+    found = matching(split, source.splits)
+    if len(found) == 1:
+        return found[0]
+    option = {data.train_split: "--data.train-split", data.val_split: "--data.val-split"}.get(
+        split, "--split"
+    )
+    if found:
+        raise UserError(
+            f"{source.base} has several splits for {split!r} ({', '.join(found)}): choose with {option}"
+        )
+    present = ", ".join(source.splits) or "none"
+    remedy = ""
+    if split == data.val_split or source.splits == (WHOLE,):
+        remedy = (
+            ": set a part of the training images aside with --data.val-share 0.1, or name one with " + option
+        )
+    raise UserError(f"{source.base} has no split {split!r} (there are: {present}){remedy}")
 
 
 def class_names(data: DataConfig) -> tuple[str, ...]:
-    """Names in id order: `data.class_names`, else classes.txt, else by the data set, else ZeroWaste's five.
+    """Names in id order: `data.class_names`, else those of the data set, else (its own layouts) ZeroWaste's five.
 
     Raises:
-        UserError: Nothing names them.
+        UserError: Nothing names them, or they cannot be names of classes.
     """
     if data.class_names:
         return tuple(data.class_names)
     source = locate(data)
-    if source.layout == "dataset":
-        return dataset_class_names(data)
-    if (source.base / "classes.txt").is_file():
-        lines = (source.base / "classes.txt").read_text(encoding="utf-8").splitlines()
-        return tuple(line.strip() for line in lines if line.strip())
-    if source.layout == "class_folders":
-        return _class_folder_names(
-            source, data.train_split if _split_exists(source, data.train_split) else data.val_split
+    names = source.class_names()
+    if not names:
+        raise UserError(
+            f"the names of the classes in {source.base} are unknown: write them to {source.base / 'classes.txt'}, "
+            "one a line in id order (background first), or give --data.class-names"
         )
-    for split in splits_of(data):
-        file = coco_file(source, split)
-        if file is not None:
-            return coco_names(file)
-    if source.layout in ("zerowaste", "official"):
-        return ZEROWASTE_CLASSES
-    raise UserError(
-        f"the names of the classes in {source.base} are unknown: write them to {source.base / 'classes.txt'}, "
-        "one per line in id order (background first), or give --data.class-names"
-    )
+    if allowed := Names().problem(names):
+        raise UserError(f"{source.base} names the classes {shown(list(names))}: they need {allowed}")
+    return names
 
 
-def coco_file(source: Source, split: str) -> Path | None:
-    """The COCO file of a split, where there is one."""
-    base = source.base
-    candidates = (
-        base / split / "labels.json",
-        base / split / "_annotations.coco.json",
-        base / "annotations" / f"instances_{split}.json",
-        base / "annotations" / f"{split}.json",
-    )
-    return next((path for path in candidates if path.is_file()), None)
+def _whole(source: Source, data: DataConfig) -> str:
+    """The split that `--data.val-share` divides."""
+    if matching(data.val_split, source.splits):
+        raise UserError(f"{source.base} has a split {data.val_split!r}: leave out --data.val-share")
+    if data.train_split == data.val_split:
+        raise UserError(
+            "--data.val-share needs two names: --data.train-split and --data.val-split are the same"
+        )
+    return WHOLE if source.splits == (WHOLE,) else _resolved(source, data, data.train_split)
 
 
-def coco_names(file: Path) -> tuple[str, ...]:
-    """background, then the categories of a COCO file in the order of their ids.
+def check_classes(names: Sequence[str]) -> None:
+    """Refuse more classes than a mask can hold.
 
     Raises:
-        UserError: the file is no COCO file.
+        UserError: There are more than 255.
     """
-    stat = os.stat(file)
-    return _coco_names(file, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache
-def _coco_names(file: Path, size: int, mtime: int) -> tuple[str, ...]:
-    try:
-        categories = json.loads(file.read_text(encoding="utf-8"))["categories"]
-        ordered = sorted((int(category["id"]), str(category["name"])) for category in categories)
-    except (ValueError, KeyError, TypeError) as error:
+    if len(names) > MOST_CLASSES:
         raise UserError(
-            f"{file} is not a COCO file with `categories` of `id` and `name` ({error})"
-        ) from error
-    return ("background", *(name for _, name in ordered if name != "background"))
+            f"masks are 8-bit: at most {MOST_CLASSES} classes, and the data has {len(names)}: name fewer, or join some"
+        )
+
+
+def codes_of_options(data: DataConfig, classes: int) -> Codes:
+    """What `--data.mask-values` says.
+
+    Raises:
+        UserError: It does not give one value for each of the classes.
+    """
+    if len(data.mask_values) != classes or len(set(data.mask_values)) < classes:
+        raise UserError(
+            f"--data.mask-values gives {len(set(data.mask_values))} values for {classes} classes: give one for each"
+        )
+    return Codes.in_order(data.mask_values)
+
+
+def _codes(source: Source, found: Listing, data: DataConfig, classes: int) -> Codes | None:
+    """What the stored values mean, by `--data.mask-values` or by the data set."""
+    if not data.mask_values:
+        return found.codes
+    if isinstance(source, DRAWN):
+        raise UserError(
+            f"--data.mask-values is for masks in files, and those of {source.base} are drawn: leave it out"
+        )
+    return codes_of_options(data, classes)
 
 
 def _bases(root: Path) -> Iterator[Path]:
-    """The root, and where the ZeroWaste archive puts its splits below it."""
+    """The root, and where the archives of ZeroWaste and Pascal VOC put their files below it."""
     yield root
-    children = sorted(path for path in root.iterdir() if path.is_dir())
+    children = list(subfolders(root).values())
     for parent in (root, *children):
-        if (parent / "splits_final_deblurred").is_dir():
-            yield parent / "splits_final_deblurred"
-    yield from (child for child in children if child.name.startswith("zerowaste"))
+        yield from (child for name, child in subfolders(parent).items() if name == "splits_final_deblurred")
+    yield from (child for child in children if child.name.startswith(("zerowaste", "VOC", "ADEChallenge")))
+    while len(children) == 1:  # a folder that an archive was unpacked into
+        yield children[0]
+        children = list(subfolders(children[0]).values())
 
 
-def _also(layout: str) -> tuple[str, ...]:
-    """Layouts a user may ask for where `layout` was recognised: ZeroWaste's folders hold polygons as well."""
-    return {
-        "zerowaste": ("coco",),
-        "coco": ("zerowaste",),
-        "official": ("folders", "coco"),
-        "folders": ("coco",),
-    }.get(layout, ())
-
-
-def _recognise(base: Path, data: DataConfig) -> str:
-    if (base / "dataset_dict.json").is_file() or (base / "state.json").is_file():
-        return "dataset"
-    for split in dict.fromkeys((data.train_split, data.val_split, *USUAL_SPLITS)):
-        folder = base / split
-        polygons = coco_file(Source("", base), split)
-        if (folder / "data").is_dir():
-            return "coco" if polygons and not _has_files(folder / "sem_seg") else "zerowaste"
-        if (base / "images" / split).is_dir() and any(
-            (base / name / split).is_dir() for name in MASK_FOLDERS
-        ):
-            return "official"
-        if (folder / "images").is_dir() and any((folder / name).is_dir() for name in MASK_FOLDERS):
-            return "folders"
-        if polygons and _coco_images(base, split) is not None:
-            return "coco"
-        if (base / "images").is_dir() and (base / f"{split}.txt").is_file():
-            return "folders"
-        classes = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        if any(_has_files(path) for path in classes if path.name not in (*MASK_FOLDERS, "data", "images")):
-            return "class_folders"
-    return ""
-
-
-def _folders(source: Source, split: str) -> tuple[Path, Path]:
-    """Folders of the images and of the masks."""
-    base = source.base
-    if source.layout == "zerowaste":
-        return base / split / "data", base / split / "sem_seg"
-    if source.layout == "coco":
-        return _coco_images(base, split) or base / split, base / split / "sem_seg"
-    if (base / "images" / split).is_dir():
-        pairs = [(base / "images" / split, base / name / split) for name in MASK_FOLDERS]
-    elif (base / split).is_dir():
-        pairs = [(base / split / "images", base / split / name) for name in MASK_FOLDERS]
-    else:
-        pairs = [(base / "images", base / name) for name in MASK_FOLDERS]
-    return next((pair for pair in pairs if pair[1].is_dir()), pairs[0])
-
-
-def _coco_images(base: Path, split: str) -> Path | None:
-    folders = (base / split / "data", base / split / "images", base / "images" / split, base / split)
-    return next((folder for folder in folders if _has_files(folder)), None)
-
-
-def _split_list(source: Source, split: str) -> Path | None:
-    """SPLIT.txt with the names of a split, where all images lie in one folder."""
-    if (
-        source.layout != "folders"
-        or (source.base / split).is_dir()
-        or (source.base / "images" / split).is_dir()
-    ):
-        return None
-    return source.base / f"{split}.txt"
-
-
-def _split_exists(source: Source, split: str) -> bool:
-    if source.layout == "class_folders":
-        return (source.base / split).is_dir()
-    if source.layout == "coco":
-        return coco_file(source, split) is not None
-    split_list = _split_list(source, split)
-    return split_list.is_file() if split_list else _folders(source, split)[0].is_dir()
-
-
-def _pair(
-    images: dict[Path, tuple[int, int]],
-    masks: dict[Path, tuple[int, int]],
-    mask_folder: Path,
-    drawn: bool,
-    complete: bool,
-) -> tuple[list[Item], list[Finding]]:
-    """Match images and masks by the name without its suffix."""
-    by_stem = {path.stem: path for path in masks}
-    findings = [
-        Finding("error", stem, "several images share this name", "keep one of them, or rename image and mask")
-        for stem, count in Counter(path.stem for path in images).items()
-        if count > 1
-    ]
-    findings += [
-        Finding("error", stem, f"several masks share this name in {mask_folder}", "keep one of them")
-        for stem, count in Counter(path.stem for path in masks).items()
-        if count > 1
-    ]
-    items = [Item(path.stem, path, by_stem.get(path.stem)) for path in images]
-    if drawn:
-        return items, findings
-    remedy = f"put the mask of the same name into {mask_folder}, or remove the image"
-    findings += [
-        Finding("error", str(f.image), "image without a mask", remedy) for f in items if f.mask is None
-    ]
-    if complete:
-        names = {item.name for item in items}
-        findings += [
-            Finding(
-                "warning",
-                str(path),
-                "mask without an image: not used",
-                "add the image, or remove the mask",
-            )
-            for stem, path in by_stem.items()
-            if stem not in names
-        ]
-    return items, findings
-
-
-def _list_class_folders(data: DataConfig, source: Source, split: str) -> Listing:
-    names = class_names(data)
-    folders = sorted(path for path in (source.base / split).iterdir() if path.is_dir())
-    unknown = [folder.name for folder in folders if folder.name not in names]
-    if unknown:
-        raise UserError(
-            f"{source.base / split} has class folders that are no known class: {', '.join(unknown[:5])}"
+def _recognise(base: Path, data: DataConfig) -> Source | None:
+    if data.layout == "auto":
+        finders: tuple[Callable[[Path, DataConfig], Source | None], ...] = (
+            *(HubSource.find, Folders.find, Coco.find, Yolo.find, LabelStudio.find, ClassFolders.find),
+            Folders.find_anyhow,
         )
-    ids = {name: number for number, name in enumerate(names)}
-    items = [
-        Item(f"{folder.name}/{name.rsplit('.', 1)[0]}", folder / name, label=ids[folder.name])
-        for folder in folders
-        for name in sorted(
-            entry.name for entry in os.scandir(folder) if _suffix(entry.name) in CLASS_SUFFIXES
-        )
-    ]
-    if not items:
-        raise UserError(f"no image in the class folders of {source.base / split}")
-    stamp = [
-        LISTING_FORMAT,
-        source.layout,
-        str(source.base),
-        split,
-        names,
-        [str(item.image) for item in items],
-    ]
-    return Listing(source, split, tuple(items), (), _digest(stamp))
-
-
-def _class_folder_names(source: Source, split: str) -> tuple[str, ...]:
-    folder = source.base / split
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
-
-
-def _images(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Images of a folder in the order of their names, with size in bytes and modification time in ns."""
-    if not folder.is_dir():
-        return {}
-    entries = sorted((e for e in os.scandir(folder) if _suffix(e.name) in SUFFIXES), key=lambda e: e.name)
-    return {
-        folder / e.name: (e.stat().st_size, e.stat().st_mtime_ns)
-        for e in entries
-        if not e.name.startswith(".")
-    }
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(_suffix(entry.name) in CLASS_SUFFIXES for entry in os.scandir(folder))
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _digest(stamp: list[Any]) -> str:
-    text = json.dumps(
-        [list(part) if hasattr(part, "__iter__") and not isinstance(part, str) else part for part in stamp],
-        default=str,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return next((source for find in finders if (source := find(base, data))), None)
+    if data.layout in FOLDER_LAYOUTS:
+        found = Folders.find_anyhow(base, data)
+        return replace(found, kind=data.layout) if found else None
+    kinds: tuple[type[FileSource], ...] = (ClassFolders, *DRAWN)
+    return next(kind.find(base, data) for kind in kinds if data.layout == kind.LAYOUT)

@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 from fanet.data.cache import PixelCache
 from fanet.data.masks import load_mask
 from fanet.data.pixels import load_image
+from papers_shared.errors import UserError
 from papers_shared.seeding import forked_rng, sample_seed
 
 
@@ -24,7 +25,7 @@ class SegmentationSamples(Dataset):
     """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "labels": int64 (H, W), "name": str}.
 
     Args:
-        dataset: rows of `fanet.data.open_split`.
+        rows: of `fanet.data.open_split`.
         transform: from tv_tensors.Image (3, H, W) uint8 and tv_tensors.Mask (H, W) uint8 to the same pair;
             draws from torch's default CPU generator only.
         num_classes: a mask with a value that is no class and not `ignore_index` raises UserError when loaded.
@@ -32,7 +33,7 @@ class SegmentationSamples(Dataset):
 
     def __init__(
         self,
-        dataset: datasets.Dataset,
+        rows: datasets.Dataset,
         transform: Callable[..., Any],
         seed: int,
         *,
@@ -40,17 +41,19 @@ class SegmentationSamples(Dataset):
         ignore_index: int = 255,
         cache: PixelCache | None = None,
     ) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+        need_column(rows, "mask", "segment")
+        self.rows, self.transform, self.seed = rows, transform, seed
         self.num_classes, self.ignore_index, self.cache = num_classes, ignore_index, cache
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
         epoch, index = position
-        row = self.dataset[index]
+        row = self.rows[index]
         pixels = torch.from_numpy(load_image(row, self.cache))
-        labels = torch.from_numpy(load_mask(row, self.num_classes, self.ignore_index, self.cache))
+        size = (pixels.shape[0], pixels.shape[1])
+        labels = torch.from_numpy(load_mask(row, self.num_classes, self.ignore_index, self.cache, size))
         with forked_rng(sample_seed(self.seed, epoch, index)):
             image, mask = self.transform(tv_tensors.Image(pixels.permute(2, 0, 1)), tv_tensors.Mask(labels))
         return {
@@ -64,24 +67,36 @@ class ClassificationSamples(Dataset):
     """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "label": int, "name": str}.
 
     Args:
-        dataset: rows of `fanet.data.open_split` of class folders.
+        rows: of `fanet.data.open_split` of class folders.
         transform: takes a Pillow image; may draw from torch, numpy and random (timm's do), all seeded here.
     """
 
-    def __init__(self, dataset: datasets.Dataset, transform: Callable[..., Any], seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+    def __init__(self, rows: datasets.Dataset, transform: Callable[..., Any], seed: int) -> None:
+        need_column(rows, "label", "classify")
+        self.rows, self.transform, self.seed = rows, transform, seed
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
         epoch, index = position
-        row = self.dataset[index]
+        row = self.rows[index]
         seed = sample_seed(self.seed, epoch, index)
         pixels = Image.fromarray(load_image(row))
         with forked_rng(seed), _forked_python_rng(seed):
             image = self.transform(pixels)
         return {"image": image, "label": row["label"], "name": row["name"]}
+
+
+def need_column(rows: datasets.Dataset, column: str, task: str) -> None:
+    """Refuse rows of another task.
+
+    Raises:
+        UserError: The rows have no such column.
+    """
+    if column not in rows.column_names:
+        what = "masks and no labels" if column == "label" else "labels and no masks"
+        raise UserError(f"--model.task {task} does not fit the data: it has {what}")
 
 
 @contextlib.contextmanager

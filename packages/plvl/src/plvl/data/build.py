@@ -3,6 +3,7 @@
     OUTPUT/plvl-data.json   what it was made of: format, files with their hashes, counts, the hash of each split
     OUTPUT/SPLIT/           a `datasets.Dataset` saved to disk: the columns of `plvl.data`, `image` as a path that
                             starts from the folder `images` of the manifest
+    OUTPUT/images/          images that lay inside the data set, if any
     OUTPUT/SPLIT.jsonl      the same sentences as JSON lines (`plvl.data.sources.json_lines`), masks as COCO's
                             run-length codes
 
@@ -12,12 +13,15 @@ masks in their order: two people with the same annotations get the same one.
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -25,16 +29,22 @@ import datasets
 from datasets import Features, Value
 from datasets.arrow_writer import ArrowWriter
 
+from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.files import write_json, writing_folder
+from papers_shared.images import open_image
 from plvl.data.items import Item, Listing, RowMaker
-from plvl.data.layouts import FORMAT, MANIFEST
-from plvl.data.pixels import FEATURES, Row
+from plvl.data.layouts import FORMAT, MANIFEST, read_manifest
+from plvl.data.pixels import FEATURES, Row, file_entry, image_size
 from plvl.data.readers import quiet
 
 STORED = Features({**FEATURES, "image": Value("string")})
 """Columns on disk: an image is its path."""
 SAY_EVERY = 20_000
+IMAGES = "images"
+"""Folder of images that lay inside a data set."""
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+SPLIT_NAME = re.compile(r"\w[\w .+-]{0,99}")
 Missing = Literal["error", "drop", "keep"]
 Plan = Callable[[Listing, str, Item], Sequence[str]]
 """(listing, its split, item) -> the splits of the output that take it; none: it is left out."""
@@ -55,7 +65,7 @@ class Counts:
     def add(self, item: Item, row: Row) -> None:
         self.images.add(item.image_id or str(item.image["path"]))
         if item.object_id:
-            self.objects.add(item.object_id)
+            self.objects.add(f"{item.image_id or item.image['path']}\0{item.object_id}")
         self.unnamed += not item.object_id
         self.expressions += 1
         self.masks += row["mask"] is not None
@@ -99,9 +109,7 @@ def build(
         UserError: A source cannot be read, no sentence is left, or `output` is some other folder.
     """
     output = Path(output).expanduser()
-    if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output} exists and was not written by `plvl data build`: name a new folder")
-    with writing_folder(output) as folder:
+    with writing_folder(output, _own_files(output)) as folder:
         writers: dict[str, _SplitWriter] = {}
         make, absent = RowMaker(), _Absent(missing)
         for listing in listings:
@@ -109,9 +117,13 @@ def build(
                 if progress and number % SAY_EVERY == 0:
                     print(f"{listing.name}: {number:,} sentences", file=sys.stderr, flush=True)
                 targets = plan(listing, split, item)
-                if not targets or absent.leaves_out(item, listing):
+                item = _with_file(item, folder, output)
+                if not targets or absent.leaves_out(item, listing, folder, output):
                     continue
-                row, code = make(item)
+                made = make(item, listing)
+                if made is None:
+                    continue
+                row, code = made
                 for target in targets:
                     if target not in writers:
                         writers[target] = _SplitWriter(folder, target)
@@ -135,12 +147,50 @@ def build(
                     "name": listing.name,
                     "files": [{"path": str(file), "sha256": file_digest(file)} for file in listing.files],
                     "left_out": listing.left_out,
+                    "remarks": listing.remarks,
                 }
                 for listing in listings
             ],
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _own_files(folder: Path) -> list[str]:
+    """Patterns of the files that `build` wrote into a folder; none where it was not built."""
+    if not (folder / MANIFEST).is_file():
+        return []
+    splits = read_manifest(folder)["splits"]
+    names = (
+        "{}.jsonl",
+        f"{IMAGES}/*.png",
+        f"{IMAGES}/*.jpg",
+        f"{IMAGES}/*.webp",
+        "{}/*.arrow",
+        "{}/dataset_info.json",
+        "{}/state.json",
+    )
+    return [MANIFEST, *(name.format(glob.escape(split)) for split in splits for name in names)]
+
+
+def _with_file(item: Item, folder: Path, output: Path) -> Item:
+    """An item whose image lies inside the data set, with the image as a file of the new folder."""
+    content = item.image["bytes"]
+    if content is None:
+        return item
+    with open_image(io.BytesIO(content)) as image:
+        suffix = SUFFIXES.get(image.format or "", "")
+    if not suffix:
+        raise UserError(f"{item.where or repr(item.name)}: its image is no PNG, JPEG or WebP")
+    name = f"{hashlib.sha256(content).hexdigest()[:24]}{suffix}"
+    file = folder / IMAGES / name
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    if item.width is None and item.height is None:
+        height, width = image_size({"image": item.image, "name": item.name})
+        item = replace(item, width=width, height=height)
+    return replace(item, image=file_entry(output.resolve() / IMAGES / name))
 
 
 def file_digest(path: Path) -> str:
@@ -160,12 +210,12 @@ class _Absent:
         self.count = 0
         self._last = ("", True)
 
-    def leaves_out(self, item: Item, listing: Listing) -> bool:
+    def leaves_out(self, item: Item, listing: Listing, folder: Path, output: Path) -> bool:
         path = item.image["path"]
-        if item.image["bytes"] is not None or path is None:
-            raise UserError(
-                f"{item.name!r} has its image inside the data set: save the images as files first"
-            )
+        if path is None:
+            raise UserError(f"{item.where or repr(item.name)}: it has no image")
+        if Path(path).parent == output.resolve() / IMAGES:
+            path = str(folder / IMAGES / Path(path).name)
         if path != self._last[0]:
             self._last = (path, os.path.isfile(path))
             self.count += not self._last[1]
@@ -187,8 +237,8 @@ class _SplitWriter:
     """One split: a growing Arrow file and a growing JSON lines file with absolute paths, made relative at the end."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        if not split or split.startswith(".") or "/" in split or "\\" in split:
-            raise UserError(f"{split!r} cannot be the name of a split")
+        if not SPLIT_NAME.fullmatch(split) or split == IMAGES:
+            raise UserError(f"{shown(split)} cannot be the name of a split")
         self.folder, self.split = folder, split
         self.counts = Counts()
         self._digest = hashlib.sha256()
@@ -206,7 +256,7 @@ class _SplitWriter:
             "expression": row["expression"], "box": row["box_xyxy"], "mask": code, "source": row["source"],
             "image_id": row["image_id"], "photo_id": row["photo_id"], "object_id": item.object_id,
         }  # fmt: skip
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         stable = {**line, "image": os.path.basename(path)}
         self._digest.update(json.dumps(stable, sort_keys=True).encode() + b"\n")
         self.counts.add(item, row)
@@ -236,9 +286,9 @@ class _SplitWriter:
 
 
 def _base(images: str | Path, writers: dict[str, _SplitWriter]) -> Path:
-    if images:
-        return Path(images).expanduser().resolve()
-    return Path(os.path.commonpath([writer.common for writer in writers.values()]))
+    common = Path(os.path.commonpath([writer.common for writer in writers.values()]))
+    given = Path(images).expanduser().resolve() if images else common
+    return given if common.is_relative_to(given) else common
 
 
 def _relative(path: str, base: Path) -> str:

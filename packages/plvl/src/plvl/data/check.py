@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,8 @@ from plvl.data.layouts import locate, read_manifest
 from plvl.data.masks import box_of_mask, load_mask
 from plvl.data.pixels import Row, load_image, source_of, values_of
 from plvl.data.published import beside_published, counts_of
-from plvl.data.readers import open_split, splits_of
+from plvl.data.readers import listing_of, open_split, splits_of
+from plvl.data.statistics import split_findings
 
 LOOKED_AT = 8
 """Rows per split that `quick_check` decodes."""
@@ -28,6 +29,7 @@ OUTSIDE = 1.0
 """Pixels that a box may leave its image by without a word: annotations are rounded."""
 AGREE = 0.5
 """IoU of a box with the extent of its mask below which they are reported."""
+USUAL_SPLITS = ("train", "val", "test", "testA", "testB")
 NO_IMAGE = "put it there, name the folder of the images with --data.images, or build with --missing drop"
 
 
@@ -58,6 +60,10 @@ def check(
     except UserError as error:
         report.add("error", data.root or "--data.root", str(error))
         return report
+    report.add("note", root, f"layout {layout}, splits {', '.join(splits) or 'none'}")
+    report.extend(unusual_splits("", splits))
+    if layout != "built":
+        report.extend(_left_out(data))
     counts: dict[str, dict[str, int]] = {}
     for split in splits:
         try:
@@ -66,6 +72,7 @@ def check(
             report.add("error", f"split {split}", str(error))
             continue
         report.extend(_rows_findings(rows, split))
+        report.extend(split_findings(rows, split, layout == "built"))
         report.extend(_sentence_findings(rows, split, pieces, max_tokens))
         report.extend(_examine_all(rows, split, progress))
         counts[split] = _counts(rows)
@@ -75,6 +82,16 @@ def check(
     if layout == "built":
         report.extend(_count_findings(read_manifest(root), counts))
     return report
+
+
+def unusual_splits(dataset: str, splits: Iterable[str]) -> list[Finding]:
+    """Splits that neither training nor a published table knows by this name."""
+    if dataset.startswith("mixed_"):
+        return []
+    unknown = [split for split in splits if split not in USUAL_SPLITS]
+    message = f"no usual name of a split ({', '.join(USUAL_SPLITS)})"
+    remedy = "training reads train and val: choose others with --data.train-split and --data.val-split"
+    return [Finding("warning", f"split {split!r}", message, remedy) for split in unknown]
 
 
 def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report:
@@ -212,6 +229,20 @@ def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]])
         yield from (
             Finding(severity, " ".join(line.split()), verdict) for line in lines[1:] if " of " in line
         )
+
+
+def _left_out(data: DataConfig) -> Iterator[Finding]:
+    """What a source passes over; mistakes in it are reported where a split is opened."""
+    try:
+        listing = listing_of(data)
+        for _ in listing.read():
+            pass
+    except UserError:
+        return
+    for what, count in listing.left_out.items():
+        yield Finding("warning", f"{listing.name}: {count:,} left out", what)
+    for what, count in listing.remarks.items():
+        yield Finding("note", f"{listing.name}: {count:,} times", what)
 
 
 def _counts(rows: datasets.Dataset) -> dict[str, int]:

@@ -1,21 +1,23 @@
-"""`plvl data build`, `check` and `toy`."""
+"""`plvl data build`, `convert`, `check` and `toy`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from papers_shared.errors import UserError
-from papers_shared.files import write_json
+from papers_shared.files import check_writable, write_json
 from plvl.data.audit import audit
 from plvl.data.build import Missing, build
-from plvl.data.check import check
+from plvl.data.check import check, unusual_splits
 from plvl.data.hub import hub
-from plvl.data.items import Listing
+from plvl.data.items import Listing, Reading
 from plvl.data.mixtures import held_out, mixture_plan
 from plvl.data.published import BENCHMARKS, beside_published
+from plvl.data.readers import listing_of
+from plvl.data.sources.coco_file import coco_file
 from plvl.data.sources.flickr30k import flickr30k
 from plvl.data.sources.json_lines import json_lines
 from plvl.data.sources.label_lists import label_lists
@@ -23,7 +25,7 @@ from plvl.data.sources.refer import SETS, refer
 from plvl.data.sources.visual_genome import visual_genome
 
 if TYPE_CHECKING:
-    from plvl.options import DataBuildOptions, DataCheckOptions, DataToyOptions
+    from plvl.options import DataBuildOptions, DataCheckOptions, DataConvertOptions, DataToyOptions
 
 _OWN: dict[str, Callable[..., Listing]] = {
     "visual_genome": visual_genome,
@@ -31,13 +33,26 @@ _OWN: dict[str, Callable[..., Listing]] = {
     "labels": label_lists,
     "hub": hub,
     "jsonl": json_lines,
+    "coco": coco_file,
 }
 """Data set -> its reader; the option of the same name gives its folder."""
 
 
 def run_build(options: DataBuildOptions) -> int:
     """Build, and print the counts beside the published ones."""
-    manifest = build_dataset(**vars(options))
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    reading = Reading(**{field.name: given.pop(field.name) for field in fields(Reading)})
+    manifest = build_dataset(**given, reading=reading)
+    print("\n".join(summary(manifest)))
+    print(f"written: {options.output} (--data.root {options.output})")
+    return 0
+
+
+def run_convert(options: DataConvertOptions) -> int:
+    """Write what a data folder holds as a built one, and print the counts."""
+    data = replace(options.data, root=options.root or options.data.root)
+    listing = listing_of(data)
+    manifest = build(options.output, listing.name, [listing], images=data.images, missing=options.missing)
     print("\n".join(summary(manifest)))
     print(f"written: {options.output} (--data.root {options.output})")
     return 0
@@ -49,17 +64,18 @@ def build_dataset(
     *,
     images: str = "",
     missing: Missing = "error",
+    reading: Reading | None = None,
     **folders: str,
 ) -> dict[str, Any]:
     """What `plvl data build` does; returns the manifest.
 
     Args:
-        folders: The releases, by the names of their options: refer, visual_genome, flickr30k, labels, hub, jsonl.
+        folders: The releases, by the names of their options: refer, visual_genome, flickr30k, labels, hub, jsonl, coco.
 
     Raises:
         UserError: A release that the data set needs is not given, or a source cannot be read.
     """
-    listings = list(_listings(dataset, images, folders))
+    listings = list(_listings(dataset, images, folders, reading or Reading()))
     more: dict[str, Any] = {}
     if dataset.startswith("mixed_"):
         without = held_out(listings) if dataset.endswith("_clean") else None
@@ -67,7 +83,7 @@ def build_dataset(
     return build(output, dataset, listings, images=images, missing=missing, **more)
 
 
-def _listings(dataset: str, images: str, folders: dict[str, str]) -> Iterator[Listing]:
+def _listings(dataset: str, images: str, folders: dict[str, str], reading: Reading) -> Iterator[Listing]:
     """What a data set is made of."""
 
     def given(name: str) -> str:
@@ -76,13 +92,13 @@ def _listings(dataset: str, images: str, folders: dict[str, str]) -> Iterator[Li
         return folders[name]
 
     if dataset in _OWN:
-        yield _OWN[dataset](given(dataset), images)
+        yield _OWN[dataset](given(dataset), images, reading)
         return
     for name in [dataset] if dataset in SETS else BENCHMARKS:
-        yield refer(given("refer"), name, images)
+        yield refer(given("refer"), name, images, reading)
     if dataset.startswith("mixed_pretrain"):
         for name in ("visual_genome", "flickr30k"):
-            yield _OWN[name](given(name), images)
+            yield _OWN[name](given(name), images, reading)
 
 
 def summary(manifest: dict[str, Any]) -> list[str]:
@@ -95,6 +111,11 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         lines += [
             f"{source['name']}: {count:,} left out, {what}" for what, count in source["left_out"].items()
         ]
+        lines += [f"{source['name']}: {count:,} times: {what}" for what, count in source["remarks"].items()]
+    lines += [
+        f"warning: {finding.source}: {finding.message}; {finding.remedy}"
+        for finding in unusual_splits(manifest["dataset"], manifest["splits"])
+    ]
     if manifest["missing_images"]:
         lines.append(f"{manifest['missing_images']:,} images are missing")
     return [*lines, f"sha256 {manifest['sha256']}"]
@@ -102,6 +123,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
 
 def run_check(options: DataCheckOptions) -> int:
     """Check and audit, and print the findings."""
+    if options.json:
+        check_writable(options.json)
     data = replace(options.data, root=options.root or options.data.root)
     report = check(data, vocabulary=options.vocabulary, max_tokens=options.max_tokens)
     try:

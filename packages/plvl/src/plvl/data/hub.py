@@ -1,8 +1,9 @@
 """Data sets of the Hugging Face Hub, or saved to disk, whose rows are objects (the jxu124/refcoco kind) or sentences.
 
 Objects: `raw_anns` (the COCO annotation as JSON), `raw_image_info`, `sentences` (or `raw_sentences` as JSON),
-`image_path`, `ref_id`, `image_id`, `split`. Sentences: `image` with `expression` and `box_xyxy` or `box` (corners) or
-`mask`.
+`image_path`, `ref_id`, `image_id`, `split`. In other data sets a row is an image with one or several
+sentences, and the names of the columns are those of `plvl.data.sources.fields`; `bbox` is x, y, width, height there
+unless an option says otherwise.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 
+from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
+from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, photo_of
-from plvl.data.items import Item, Items, Listing
+from plvl.data.items import Item, Items, Listing, Reading
 from plvl.data.pixels import RAW
+from plvl.data.sources.fields import items_of
 
 SPLITS = {"validation": "val"}
 """The Hub's name of a split -> ours, where rows do not name their own: jxu124's say that `test` is REFER's testA."""
@@ -30,7 +35,7 @@ def load_hub(name: str) -> Splits:
     Raises:
         UserError: There is neither.
     """
-    root = Path(name).expanduser()
+    root = user_path(name)
     try:
         if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
             loaded = datasets.load_from_disk(str(root))
@@ -55,79 +60,86 @@ def hub_splits(loaded: Splits) -> tuple[str, ...]:
     return tuple(found)
 
 
-def hub(name: str, images: str | Path = "", loaded: Splits | None = None) -> Listing:
+def hub(
+    name: str, images: str | Path = "", reading: Reading | None = None, loaded: Splits | None = None
+) -> Listing:
     """All splits of a data set.
 
     Args:
         images: Folder with COCO's images, for data sets that only name them.
         loaded: Its `load_hub`, where it is at hand.
     """
-    return Listing(name, lambda: _read(name, load_hub(name) if loaded is None else loaded, images))
+    listing = Listing(name, lambda: _read(listing, images, reading or Reading(), loaded))
+    return listing
 
 
-def _read(name: str, loaded: Splits, images: str | Path) -> Items:
-    for split, rows in loaded.items():
-        columns = set(rows.column_names)
-        if columns >= OBJECTS:
-            yield from _objects(name, split, rows, images)
-        elif {"image", "expression"} <= columns and columns & {"box_xyxy", "box", "mask"}:
-            yield from _sentences(name, split, rows)
-        else:
-            raise UserError(
-                f"{name}: the columns {sorted(columns)} are not understood; wanted are those of jxu124/refcoco, or "
-                "`image`, `expression` and `box_xyxy` or `mask`"
+def _read(listing: Listing, images: str | Path, reading: Reading, loaded: Splits | None) -> Items:
+    name = listing.name
+    finder = ImageFinder("coco", [images], allow_outside=reading.allow_outside)
+    for split, rows in (load_hub(name) if loaded is None else loaded).items():
+        if set(rows.column_names) >= OBJECTS:
+            yield from _objects(name, SPLITS.get(split, split), rows, finder)
+            continue
+        part = SPLITS.get(split, split)
+        for column, feature in rows.features.items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(column, RAW)
+        for index, row in enumerate(rows):
+            where = f"{name}, split {split}, row {index}"
+            listed = items_of(
+                row,
+                where,
+                f"{part}/{index:06d}",
+                listing,
+                reading,
+                finder.entry,
+                source=Path(name).name,
+                bbox="xywh",
+            )
+            for item in listed:
+                yield part, item
+
+
+def _objects(name: str, split: str, rows: datasets.Dataset, finder: ImageFinder) -> Items:
+    own = Path(name).name
+    for row in rows:
+        where = f"{name}, object {shown(row['ref_id'])}"
+        annotation, info = (_object(row[key], where) for key in ("raw_anns", "raw_image_info"))
+        sentences = row.get("sentences") or _json(row.get("raw_sentences"), where)
+        if not isinstance(sentences, list) or not all(isinstance(one, dict) for one in sentences):
+            raise UserError(f"{where}: not as in jxu124/refcoco: the sentences are {shown(sentences)}")
+        part = text_of(row, "split", where, default=split)
+        file_name = Path(text_of(row, "image_path", where)).name
+        for sentence in sentences:
+            yield (
+                part,
+                Item(
+                    name=f"{own}/{text_of(sentence, 'sent_id', where)}",
+                    image=finder.entry(file_name, where),
+                    sentence=text_of(sentence, "sent", where),
+                    source=own,
+                    where=where,
+                    width=info.get("width"),
+                    height=info.get("height"),
+                    box=annotation.get("bbox"),
+                    box_format="xywh",
+                    shape=annotation.get("segmentation"),
+                    image_id=text_of(info, "id", where),
+                    photo_id=photo_of(info.get("flickr_url")),
+                    object_id=f"{own}/{row['ref_id']}",
+                ),
             )
 
 
-def _objects(name: str, split: str, rows: datasets.Dataset, images: str | Path) -> Items:
-    finder = ImageFinder("coco", [images])
-    for row in rows:
-        where = f"{name}, object {row['ref_id']}"
-        try:
-            annotation, info = json.loads(row["raw_anns"]), json.loads(row["raw_image_info"])
-            sentences = row.get("sentences") or json.loads(row["raw_sentences"])
-            left, top, width, height = annotation["bbox"]
-            part = str(row.get("split") or SPLITS.get(split, split))
-            for sentence in sentences:
-                yield (
-                    part,
-                    Item(
-                        name=f"{Path(name).name}/{sentence['sent_id']}",
-                        image=finder.entry(Path(row["image_path"]).name),
-                        sentence=sentence["sent"],
-                        source=Path(name).name,
-                        width=int(info["width"]),
-                        height=int(info["height"]),
-                        box_xyxy=(left, top, left + width, top + height),
-                        shape=annotation.get("segmentation"),
-                        image_id=str(info["id"]),
-                        photo_id=photo_of(info.get("flickr_url")),
-                        object_id=f"{Path(name).name}/{row['ref_id']}",
-                    ),
-                )
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{where}: not as in jxu124/refcoco ({type(error).__name__} {error})") from error
+def _object(text: Any, where: str) -> dict[str, Any]:
+    found = _json(text, where)
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: not as in jxu124/refcoco: {shown(found)} is no object")
+    return found
 
 
-def _sentences(name: str, split: str, rows: datasets.Dataset) -> Items:
-    for column in ("image", "mask"):
-        if isinstance(rows.features.get(column), datasets.Image):
-            rows = rows.cast_column(column, RAW)
-    for index, row in enumerate(rows):
-        mask = row.get("mask")
-        if isinstance(mask, dict) and "counts" not in mask:
-            mask = mask["bytes"] or mask["path"]
-        box = row.get("box_xyxy") or row.get("box")
-        yield (
-            SPLITS.get(split, split),
-            Item(
-                name=str(row.get("name") or f"{split}/{index:06d}"),
-                image={"path": row["image"]["path"], "bytes": row["image"]["bytes"]},
-                sentence=str(row["expression"]),
-                source=str(row.get("source") or Path(name).name),
-                box_xyxy=None if box is None else tuple(box),
-                shape=mask,
-                image_id=str(row.get("image_id") or ""),
-                photo_id=str(row.get("photo_id") or ""),
-            ),
-        )
+def _json(text: Any, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{where}: not as in jxu124/refcoco: {shown(text)} is no JSON") from error

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from papers_shared.paths import inside
 from plvl.data.pixels import Row, file_entry
 
 Kind = Literal["coco", "flickr30k", "visual-genome", "saiapr"]
@@ -34,14 +35,21 @@ PHOTO = re.compile(r"(\d+)_[0-9a-f]+(?:_[a-z])?\.jpg", re.IGNORECASE)
 class ImageFinder:
     """Finds images by their file names below `roots`; COCO's also under its names of 2017."""
 
-    def __init__(self, kind: Kind, roots: Sequence[str | Path]) -> None:
+    def __init__(self, kind: Kind, roots: Sequence[str | Path], *, allow_outside: bool = False) -> None:
         bases = [Path(root).expanduser() for root in roots if str(root)]
         folders = [base / above / folder for above in ABOVE for base in bases for folder in FOLDERS[kind]]
-        self.kind = kind
+        self.kind, self.allow_outside = kind, allow_outside
         self.folders = [folder.resolve() for folder in dict.fromkeys(folders) if folder.is_dir()]
 
-    def entry(self, file_name: str) -> Row:
-        """The `image` of a row; where there is no such image, the path where it was expected."""
+    def entry(self, file_name: str, where: str) -> Row:
+        """The `image` of a row; where there is no such image, the path where it was expected.
+
+        Raises:
+            UserError: The name is none of a file, or leads out of the folders; the message begins with `where`.
+        """
+        first = self.folders[0] if self.folders else Path()
+        expected = inside(first, file_name, where, allow_outside=self.allow_outside)
+        file_name = file_name.replace("\\", "/")
         names = [file_name]
         if self.kind == "coco" and (match := COCO_NAME.fullmatch(file_name)) and match[1]:
             names.append(f"{match[3]}.jpg")
@@ -52,7 +60,7 @@ class ImageFinder:
                     return file_entry(folder / name)
         if self.kind == "saiapr" and (path := self._deeper.get(Path(file_name).name)):
             return file_entry(path)
-        return file_entry(self.folders[0] / file_name if self.folders else Path(file_name))
+        return file_entry(expected)
 
     @cached_property
     def _deeper(self) -> dict[str, Path]:

@@ -1,8 +1,7 @@
-"""What every source lists, and how it becomes a row: image found, mask decoded once, box completed."""
+"""What every source lists, and how it becomes a row: values checked, image found, mask decoded, box completed."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,33 +9,65 @@ from typing import Any
 
 import numpy as np
 
+from papers_shared.entries import is_text, numbers_of, shown, size_of
 from papers_shared.errors import UserError
-from plvl.data.masks import box_of_mask, decode_png, decode_shape, encode_png, encode_shape
+from plvl.config import BoxFormat, BoxUnit, DataConfig
+from plvl.data.masks import (
+    box_of_mask,
+    decode_image,
+    decode_shape,
+    encode_png,
+    encode_shape,
+    polygons_without_area,
+)
 from plvl.data.pixels import Row, image_size
+
+TEXTS = ("name", "sentence", "source", "image_id", "photo_id", "object_id")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How values are meant whose form a file does not tell."""
+
+    box_format: BoxFormat = "auto"
+    box_unit: BoxUnit = "pixels"
+    invert_masks: bool = False
+    allow_outside: bool = False
+
+    @classmethod
+    def of(cls, data: DataConfig) -> Reading:
+        """By the options of a data folder."""
+        return cls(data.box_format, data.box_unit, data.invert_masks, data.allow_outside)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One sentence as a source has it."""
+    """One sentence as a source has it; `RowMaker` checks its values."""
 
     name: str
     image: Row
     """{"path", "bytes"}, one of them None."""
     sentence: str
     source: str
-    width: int = 0
-    """0: by the image's header."""
-    height: int = 0
-    box_xyxy: tuple[float, ...] | None = None
-    """In pixels; None: around the mask."""
+    where: str = ""
+    """What messages begin with: the file and the line or annotation; empty: the name."""
+    width: Any = None
+    """None: by the image's header."""
+    height: Any = None
+    box: Any = None
+    """Four numbers in `box_format` and `box_unit`; None: around the mask."""
+    box_format: BoxFormat = "xyxy"
+    box_unit: BoxUnit = "pixels"
     shape: Any = None
     """Polygons, run-length code, a mask image (its path or its content), or None."""
+    invert_mask: bool = False
+    """In mask images black is the object."""
     image_id: str = ""
     """COCO's number where the image has one, else a name that begins with the source's."""
     photo_id: str = ""
     """Flickr's number of the photograph, where it is known."""
     object_id: str = ""
-    """Equal for the sentences about one object, which follow each other."""
+    """Equal for the sentences about one object of an image."""
 
 
 Items = Iterator[tuple[str, Item]]
@@ -51,34 +82,72 @@ class Listing:
     read: Callable[[], Items]
     files: list[Path] = field(default_factory=list)
     """The annotation files it is read from."""
+    release: bool = False
+    """Published files, which nobody corrects: sentences without an area are left out and counted. In other files
+    they are mistakes."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason -> number of items that were left out for it; complete when all items are read."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What was taken in part or not used -> how often."""
 
     def leave_out(self, reason: str) -> None:
         """Count one item that is left out."""
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
+    def remark(self, what: str) -> None:
+        """Count one thing that was not used, or taken in part."""
+        self.remarks[what] = self.remarks.get(what, 0) + 1
+
+
+@dataclass(frozen=True)
+class _Mask:
+    png: bytes
+    code: dict[str, Any]
+    """COCO's run-length code."""
+    extent: tuple[float, ...] | None
+
 
 class RowMaker:
-    """Item -> (row, run-length code of its mask); the mask of an object is decoded once for its sentences."""
+    """Item -> (row, run-length code of its mask), for all sources by the same rules.
+
+    Sentences that follow each other with the same image and the same shape share the decoded mask.
+    """
 
     def __init__(self) -> None:
-        self._object = ""
-        self._mask: tuple[bytes, dict[str, Any], tuple[float, ...] | None] | None = None
+        self._key: tuple[Any, ...] = ()
+        self._mask: _Mask | None = None
         self._sizes: tuple[str, tuple[int, int]] = ("", (0, 0))
 
-    def __call__(self, item: Item) -> tuple[Row, dict[str, Any] | None]:
-        """
+    def __call__(self, item: Item, listing: Listing) -> tuple[Row, dict[str, Any] | None] | None:
+        """None where the listing is a release and the item has no area; it is counted there.
+
         Raises:
-            UserError: The image is needed and missing, or box or mask make no sense.
+            UserError: A value is not text or not a number within bounds, the image is needed and missing, or
+                box or mask make no sense.
         """
-        height, width = self._size(item)
-        if not item.object_id or item.object_id != self._object:
-            self._object, self._mask = item.object_id, _mask_of(item, height, width)
-        png, code, around = self._mask or (None, None, None)
-        box = around if item.box_xyxy is None else _checked(item)
+        where = item.where or repr(item.name)
+        for key in TEXTS:
+            value = getattr(item, key)
+            if not isinstance(value, str) or not is_text(value):
+                raise UserError(f"{where}: the {key} {shown(value)} is no text")
+        height, width = self._size(item, where)
+        mask = self._decoded(item, height, width, where, listing)
+        box = _box_of(item, height, width, where)
         if box is None:
-            raise UserError(f"{item.name!r} has neither a box nor a mask with an area")
+            box = mask.extent if mask else None
+            problem = "neither a box nor a mask with an area"
+        else:
+            problem = f"the box {[round(value, 2) for value in box]} (x0, y0, x1, y1) is empty"
+        if box is None or not (box[0] < box[2] and box[1] < box[3]):
+            if listing.release:
+                listing.leave_out(
+                    "neither a box nor a mask with an area" if box is None else "the box is empty"
+                )
+                return None
+            hint = (
+                "" if item.box is None else "; boxes x, y, width, height are read with --data.box-format xywh"
+            )
+            raise UserError(f"{where}: {problem}{hint}")
         row = {
             "name": item.name,
             "image": item.image,
@@ -86,51 +155,55 @@ class RowMaker:
             "height": height,
             "expression": item.sentence,
             "box_xyxy": list(box),
-            "mask": png,
+            "mask": mask.png if mask else None,
             "source": item.source,
             "image_id": item.image_id,
             "photo_id": item.photo_id,
         }
-        return row, code
+        return row, mask.code if mask else None
 
-    def _size(self, item: Item) -> tuple[int, int]:
-        if item.width > 0 and item.height > 0:
-            return item.height, item.width
+    def _size(self, item: Item, where: str) -> tuple[int, int]:
+        if item.width is not None or item.height is not None:
+            return size_of(item.width, item.height, where)
         path = item.image["path"]
         if path is None or path != self._sizes[0]:
             self._sizes = (path or "", image_size({"image": item.image, "name": item.name}))
         return self._sizes[1]
 
+    def _decoded(self, item: Item, height: int, width: int, where: str, listing: Listing) -> _Mask | None:
+        key = (item.image["path"], item.shape, item.invert_mask, height, width)
+        if item.image["path"] is None or key != self._key:
+            self._key, self._mask = key, _mask_of(item, height, width, where, listing)
+        return self._mask
 
-def _mask_of(
-    item: Item, height: int, width: int
-) -> tuple[bytes, dict[str, Any], tuple[float, ...] | None] | None:
-    if isinstance(item.shape, str | Path):
-        try:
-            mask: np.ndarray | None = decode_png(Path(item.shape).read_bytes(), item.name)
-        except OSError as error:
-            raise UserError(
-                f"{item.name!r}: its mask {item.shape} cannot be read ({error.strerror})"
-            ) from error
-    elif isinstance(item.shape, bytes):
-        mask = decode_png(item.shape, item.name)
+
+def _mask_of(item: Item, height: int, width: int, where: str, listing: Listing) -> _Mask | None:
+    mask: np.ndarray | None
+    if isinstance(item.shape, str | Path | bytes):
+        mask = decode_image(item.shape, f"{where}: the mask")
+        mask = ~mask if item.invert_mask else mask
     else:
-        mask = decode_shape(item.shape, height, width, repr(item.name))
+        mask = decode_shape(item.shape, height, width, where)
+        if polygons_without_area(item.shape):
+            listing.remark("polygons of fewer than three corners are left out")
     if mask is None:
         return None
     if mask.shape != (height, width):
+        turned = "; the image is turned by its EXIF block" if mask.shape == (width, height) else ""
         raise UserError(
-            f"{item.name!r}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {width}x{height}"
+            f"{where}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {width}x{height}{turned}"
         )
-    return encode_png(mask), encode_shape(mask), box_of_mask(mask)
+    return _Mask(encode_png(mask), encode_shape(mask), box_of_mask(mask))
 
 
-def _checked(item: Item) -> tuple[float, ...]:
-    box = item.box_xyxy or ()
-    try:
-        numbers = tuple(float(value) for value in box)
-    except (TypeError, ValueError):
-        numbers = ()
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{item.name!r}: the box {box!r} is not four numbers x0, y0, x1, y1")
-    return numbers
+def _box_of(item: Item, height: int, width: int, where: str) -> tuple[float, ...] | None:
+    """x0, y0, x1, y1 in pixels."""
+    if item.box is None:
+        return None
+    x, y, z, w = numbers_of(item.box, f"{where}: the box", count=4)
+    if item.box_format == "xywh":
+        z, w = x + z, y + w
+    if item.box_unit == "pixels":
+        return x, y, z, w
+    sides = np.array([width, height] * 2) / (1 if item.box_unit == "unit" else 1000)
+    return tuple(float(value) for value in np.array([x, y, z, w]) * sides)

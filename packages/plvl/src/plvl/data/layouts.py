@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from papers_shared.entries import text_of
 from papers_shared.errors import UserError
+from papers_shared.paths import user_path
 from papers_shared.text import read_json
 from plvl.config import DataConfig
 
 MANIFEST = "plvl-data.json"
 FORMAT = 1
+TABLES = (".csv", ".tsv")
+ENTRIES = (".jsonl", *TABLES)
+"""Suffixes of files with one entry in each line."""
+ROBOFLOW = "_annotations.coco.json"
+COCO_FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}")
+NO_COCO = frozenset({"config.json", "image_data.json", "region_descriptions.json"})
 
 
 def locate(data: DataConfig) -> tuple[str, Path]:
@@ -23,7 +33,7 @@ def locate(data: DataConfig) -> tuple[str, Path]:
         raise UserError(
             "no data folder given: add --data.root FOLDER (`plvl data toy FOLDER` writes a toy one)"
         )
-    root = Path(data.root).expanduser()
+    root = user_path(data.root)
     if data.layout == "dataset":
         return "dataset", root
     if not root.exists():
@@ -38,7 +48,8 @@ def locate(data: DataConfig) -> tuple[str, Path]:
             else ""
         )
         raise UserError(
-            f"{root} does not have {wanted} (a folder of `plvl data build`, SPLIT.jsonl, a saved data set){hint}"
+            f"{root} does not have {wanted} (a folder of `plvl data build`, SPLIT.jsonl or .csv, "
+            f"COCO files with sentences, a saved data set){hint}"
         )
     return found, root
 
@@ -50,7 +61,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
         UserError: It is missing, damaged, or of a newer version.
     """
     manifest = read_json(root / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("splits"), dict):
+    splits = manifest.get("splits") if isinstance(manifest, dict) else None
+    if not isinstance(splits, dict) or not all(isinstance(counts, dict) for counts in splits.values()):
         raise UserError(f"{root / MANIFEST} was not written by `plvl data build`")
     if manifest.get("format") != FORMAT:
         raise UserError(
@@ -62,17 +74,74 @@ def read_manifest(root: Path) -> dict[str, Any]:
 def image_base(data: DataConfig, root: Path) -> Path:
     """The folder that the relative image paths of a built folder start from."""
     if data.images:
-        return Path(data.images).expanduser()
+        return user_path(data.images)
     manifest = read_manifest(root)
-    recorded, relative = Path(manifest["images"]), root / manifest["images_from_here"]
+    texts = {key: text_of(manifest, key, str(root / MANIFEST)) for key in ("images", "images_from_here")}
+    recorded, relative = Path(texts["images"]), root / texts["images_from_here"]
     return recorded if recorded.is_dir() or not relative.is_dir() else relative
 
 
 def folder_splits(layout: str, root: Path) -> tuple[str, ...]:
-    """The splits of a folder with the layout built or jsonl."""
+    """The splits of a folder with the layout built, jsonl or coco."""
     if layout == "built":
         return tuple(read_manifest(root)["splits"])
-    return (root.stem,) if root.is_file() else tuple(sorted(file.stem for file in root.glob("*.jsonl")))
+    names = split_of_coco if layout == "coco" else _stem
+    return tuple(names(file) for file in split_files(layout, root))
+
+
+def split_files(layout: str, root: Path) -> list[Path]:
+    """The files of a folder with the layout jsonl or coco, or the one that was named."""
+    if root.is_file():
+        return [root]
+    return coco_files(root) if layout == "coco" else entry_files(root)
+
+
+def entry_files(root: Path) -> list[Path]:
+    """SPLIT.jsonl, .csv and .tsv in a folder.
+
+    Raises:
+        UserError: A split has two of them.
+    """
+    files = sorted(file for file in root.iterdir() if file.suffix.lower() in ENTRIES and file.name[0] != ".")
+    return _distinct(files, _stem)
+
+
+def coco_files(root: Path) -> list[Path]:
+    """COCO files with sentences in a folder, in its folder annotations, or one in the folder of each split.
+
+    Raises:
+        UserError: A split has two of them.
+    """
+    found = [file for pattern in COCO_FILES for file in sorted(root.glob(pattern)) if file.is_file()]
+    return _distinct([file for file in found if file.name not in NO_COCO], split_of_coco)
+
+
+def split_of_coco(file: Path) -> str:
+    """The split of a COCO file: its folder's name, the last part of its name, or all of it."""
+    if file.name == ROBOFLOW:
+        return "val" if file.parent.name == "valid" else file.parent.name
+    return re.sub(r"(20\d\d)$", "", re.split(r"[_\-.]", file.stem)[-1]) or file.stem
+
+
+def base_of(file: Path) -> Path:
+    """What relative paths in a file of entries start from: its folder, or what was recorded in a built one."""
+    built = file.parent / MANIFEST
+    return image_base(DataConfig(), file.parent) if built.is_file() else file.parent
+
+
+def _stem(file: Path) -> str:
+    return file.stem
+
+
+def _distinct(files: list[Path], name_of: Callable[[Path], str]) -> list[Path]:
+    names: dict[str, Path] = {}
+    for file in files:
+        other = names.setdefault(name_of(file), file)
+        if other != file:
+            raise UserError(
+                f"{other} and {file} are both of split {name_of(file)!r}: name one, or move one away"
+            )
+    return files
 
 
 def _recognise(root: Path) -> str:
@@ -80,8 +149,10 @@ def _recognise(root: Path) -> str:
         return "built"
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         return "dataset"
-    if root.suffix == ".jsonl" or (root.is_dir() and any(root.glob("*.jsonl"))):
+    if root.suffix.lower() in ENTRIES or (root.is_dir() and entry_files(root)):
         return "jsonl"
+    if root.suffix.lower() == ".json" or (root.is_dir() and not _looks_like_refer(root) and coco_files(root)):
+        return "coco"
     return ""
 
 

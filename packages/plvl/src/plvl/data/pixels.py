@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -74,13 +75,32 @@ def image_size(row: Row) -> tuple[int, int]:
     """
     entry = row["image"]
     try:
-        with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"]) as image:
-            turned = image.getexif().get(0x0112, 1) in _TURNED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except FileNotFoundError as error:
-        raise UserError(f"{source_of(row)}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{source_of(row)} is not a readable image ({error})") from error
+        with open_entry(entry) as image:
+            return (image.width, image.height) if _is_turned(image) else (image.height, image.width)
+    except UserError as error:
+        raise UserError(f"{source_of(row)}: {error}" if entry["bytes"] else str(error)) from None
+
+
+def orientation_of(row: Row) -> int:
+    """The EXIF orientation, 1 to 8, of an image that can be opened; 1: none."""
+    try:
+        with open_entry(row["image"]) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except (UserError, *images.READ_ERRORS):
+        return 1
+
+
+def open_entry(entry: Row) -> contextlib.AbstractContextManager[Image.Image]:
+    """The image of a row as `papers_shared.images.open_image` opens it."""
+    return images.open_image(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"])
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF block swaps width and height; one that cannot be read does not."""
+    try:
+        return image.getexif().get(0x0112, 1) in _TURNED
+    except images.READ_ERRORS:
+        return False
 
 
 def source_of(row: Row) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from papers_shared.errors import UserError
+from papers_shared.paths import inside
 from plvl.config import DataConfig
-from plvl.data.hub import hub, hub_splits, load_hub
-from plvl.data.items import Listing, RowMaker
-from plvl.data.layouts import folder_splits, image_base, locate
+from plvl.data.hub import Splits, hub, hub_splits, load_hub
+from plvl.data.items import Listing, Reading, RowMaker
+from plvl.data.layouts import folder_splits, image_base, locate, read_manifest, split_files
 from plvl.data.pixels import FEATURES, file_entry
+from plvl.data.sources.coco_file import coco_file
 from plvl.data.sources.json_lines import json_lines
 
 
@@ -27,19 +29,43 @@ def open_split(data: DataConfig, split: str) -> datasets.Dataset:
     """
     layout, root = locate(data)
     with quiet():
-        loaded = load_hub(data.root) if layout == "dataset" else {}
-        present = hub_splits(loaded) if layout == "dataset" else folder_splits(layout, root)
-        if split not in present:
-            raise UserError(f"{root} has no split {split!r} (there are: {', '.join(present) or 'none'})")
         if layout == "built":
+            check_split(split, folder_splits(layout, root), root)
             return _open_built(data, root, split)
-        if layout == "jsonl":
-            return rows_of(
-                json_lines(root if root.is_file() else root / f"{split}.jsonl", data.images), split
-            )
+        loaded = load_hub(data.root) if layout == "dataset" else {}
+        check_split(split, hub_splits(loaded) if loaded else folder_splits(layout, root), root)
         if split in loaded and set(FEATURES) <= set(loaded[split].column_names):
             return loaded[split].select_columns(list(FEATURES)).cast(FEATURES)
-        return rows_of(hub(data.root, data.images, loaded), split)
+        return rows_of(listing_of(data, split, loaded), split)
+
+
+def check_split(split: str, present: Sequence[str], root: Path) -> None:
+    """Refuse a split that a folder does not have."""
+    if split not in present:
+        raise UserError(
+            f"{root} has no split {split!r} (there are: {', '.join(map(str, present)) or 'none'}); other names are "
+            "given with --data.train-split and --data.val-split"
+        )
+
+
+def listing_of(data: DataConfig, split: str = "", loaded: Splits | None = None) -> Listing:
+    """What a data folder holds, before it is made into rows; a folder of `plvl data build` by its JSON lines.
+
+    Args:
+        split: The only one that is wanted; empty: all.
+
+    Raises:
+        UserError: No such folder, or its content is not understood.
+    """
+    layout, root = locate(data)
+    reading = Reading.of(data)
+    if layout == "dataset":
+        return hub(data.root, data.images, reading, loaded)
+    if layout == "built":
+        return replace(json_lines(root, data.images, Reading()), name=read_manifest(root)["dataset"])
+    files = dict(zip(folder_splits(layout, root), split_files(layout, root), strict=True))
+    path = files.get(split, root)
+    return (coco_file if layout == "coco" else json_lines)(path, data.images, reading)
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
@@ -62,7 +88,8 @@ def rows_of(listing: Listing, split: str) -> datasets.Dataset:
         UserError: The listing cannot be read, or has no such split.
     """
     make = RowMaker()
-    rows = [make(item)[0] for name, item in listing.read() if name == split]
+    made = [make(item, listing) for name, item in listing.read() if name == split]
+    rows = [found[0] for found in made if found]
     if not rows:
         raise UserError(f"{listing.name} has no sentence in the split {split!r}")
     columns = {key: [row[key] for row in rows] for key in FEATURES}
@@ -91,7 +118,7 @@ def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
         raise UserError(
             f"{root / split} has other columns than this version writes: run `plvl data build` again"
         )
-    return rows.select_columns(list(FEATURES)).with_transform(_ImagesBelow(base))
+    return rows.select_columns(list(FEATURES)).with_transform(_ImagesBelow(base, data.allow_outside))
 
 
 @dataclass(frozen=True)
@@ -99,8 +126,12 @@ class _ImagesBelow:
     """Turns the stored path of an image into its `image` entry; applied to what is read, so that nothing is copied."""
 
     base: Path
+    allow_outside: bool = False
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if "image" in batch:
-            batch = {**batch, "image": [file_entry(self.base / path) for path in batch["image"]]}
+            batch = {**batch, "image": [file_entry(self._path(path)) for path in batch["image"]]}
         return batch
+
+    def _path(self, stored: str) -> Path:
+        return inside(self.base, stored, "the built data", allow_outside=self.allow_outside)

@@ -42,10 +42,8 @@ class SelfAttention(nn.Module):
         q, k, v = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         ).unbind(0)
-        bias = position_bias(
-            q, relative_positions(self.rel_pos_h, wh), relative_positions(self.rel_pos_w, ww)
-        )
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        attend = attend_appended if q.is_cuda else attend_biased
+        x = attend(q, k, v, relative_positions(self.rel_pos_h, wh), relative_positions(self.rel_pos_w, ww))
         x = rearrange(
             x,
             "(b nh nw) heads (wh ww) d -> b (nh wh) (nw ww) (heads d)",
@@ -100,21 +98,53 @@ class Attention(nn.Module):
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
-def position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """What relative positions add to the logits: the unscaled queries against both tables (MViTv2, eq. 4).
+def attend_biased(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """Attention whose logits have the scores of relative positions added (MViTv2, eq. 4).
 
     Args:
-        q: (..., L, d), L = height * width row by row.
+        q, k, v: (B, heads, L, d), L = height * width row by row.
         rel_h: (height, height, d), of `relative_positions`.
         rel_w: (width, width, d) likewise.
 
     Returns:
-        (..., L, L).
+        (B, heads, L, d).
+    """
+    by_height, by_width = position_scores(q, rel_h, rel_w)
+    bias = (by_height[..., :, None] + by_width[..., None, :]).flatten(-2).flatten(-3, -2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def attend_appended(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The same as `attend_biased` without an L x L bias, so that flash attention takes it.
+
+    Each query carries its scores of all rows and columns, each key a 1 at its own row and column: their product is the
+    score of that key's position. The fused kernels want values as wide as keys, hence the zeros. On a CPU, whose
+    kernels take a bias, training takes longer in this form.
+    """
+    (H, W), d = (len(rel_h), len(rel_w)), q.shape[-1]
+    scores = [score.flatten(-3, -2) for score in position_scores(q, rel_h, rel_w)]
+    place = torch.arange(H * W, device=q.device)[:, None]
+    row, column = (
+        place // W == torch.arange(H, device=q.device),
+        place % W == torch.arange(W, device=q.device),
+    )
+    marks = torch.cat([row, column], dim=1).to(k.dtype).expand(*k.shape[:2], -1, -1)
+    q = torch.cat([q, *(score * d**0.5 for score in scores)], dim=-1)
+    k = torch.cat([k, marks], dim=-1)
+    x = F.scaled_dot_product_attention(q, k, F.pad(v, (0, H + W)), scale=d**-0.5)
+    return x[..., :d]
+
+
+def position_scores(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The unscaled queries (..., L, d) against both tables, for each row and for each column.
+
+    Returns:
+        (..., height, width, height) and (..., height, width, width).
     """
     grid = q.unflatten(-2, (len(rel_h), len(rel_w)))
     by_height = torch.einsum("...ywd,ykd->...ywk", grid, rel_h.to(q.dtype)).contiguous()
     by_width = torch.einsum("...ywd,wkd->...ywk", grid, rel_w.to(q.dtype)).contiguous()
-    return (by_height[..., :, None] + by_width[..., None, :]).flatten(-2).flatten(-3, -2)
+    return by_height, by_width
 
 
 def relative_positions(table: Tensor, size: int) -> Tensor:

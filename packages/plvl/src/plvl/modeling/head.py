@@ -154,9 +154,8 @@ def decode_boxes(score: Tensor, offset: Tensor, size: Tensor) -> Tensor:
     H, W = score.shape[-2:]
     cell = score.flatten(1).argmax(dim=1)
     position = cell[:, None, None].expand(-1, 2, 1)
-    column_row = torch.stack([cell % W, cell // W], dim=1)
-    cells = torch.tensor([W, H], dtype=offset.dtype, device=offset.device)
-    centre = (column_row + offset.flatten(2).gather(2, position)[..., 0]) / cells
+    x, y = offset.flatten(2).gather(2, position)[..., 0].unbind(1)
+    centre = torch.stack([(cell % W + x) / W, (cell // W + y) / H], dim=1)
     return torch.cat([centre, size.flatten(2).gather(2, position)[..., 0]], dim=1)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
+from papers_shared.provenance import drawn
 from plvl.config import BOX_TASKS, ModelConfig, Task
 from plvl.modeling.backbone import LanguageGuidedViT
 from plvl.modeling.decoder import Decoder
@@ -50,6 +51,10 @@ class PLVL(nn.Module, PretrainedFolder):
     """
 
     EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY,)
+    PIPELINE_TAG: ClassVar[str] = "zero-shot-object-detection"
+    LIMITS: ClassVar[str] = (
+        "It answers every sentence with one box and one mask, whether or not the image shows what the sentence names."
+    )
     config: ModelConfig
 
     def __init__(
@@ -77,7 +82,9 @@ class PLVL(nn.Module, PretrainedFolder):
         _check_sizes(config)
         bare = replace(config, pretrained="", vision_pretrained="", text_pretrained="", vocabulary="")
         backbone = LanguageGuidedViT.from_config(bare)
-        return cls(bare, create_bert(bare), backbone, _create_decoder(bare), _create_head(bare))
+        model = cls(bare, create_bert(bare), backbone, _create_decoder(bare), _create_head(bare))
+        model.origin = drawn(model)
+        return model
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Word pieces (B, N) int64 and their mask (B, N), 1 where valid -> BERT's last layer (B, N, text_dim)."""
@@ -143,7 +150,7 @@ class PLVL(nn.Module, PretrainedFolder):
         return predict(self, image, sentences, **options)
 
     def fsdp_units(self) -> list[nn.Module]:
-        """The layers whose weights FSDP gathers one at a time."""
+        """The layers that are compiled, or whose weights are gathered, one at a time."""
         language: Any = self.language
         decoder: Any = self.decoder
         return [*self.backbone.blocks, *language.encoder.layer, *decoder.layers]

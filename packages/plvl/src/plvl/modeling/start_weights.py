@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from papers_shared.errors import UserError
+from papers_shared.foreign import check_fits
+from papers_shared.hub import CONFIG, WEIGHTS
+from papers_shared.provenance import Origin, drawn
+from papers_shared.text import read_json
+from papers_shared.weights import Weights, fetch_weights
 from plvl.config import ModelConfig
+from plvl.convert import Converted, convert_state_dict
+from plvl.foreign import BERT_EXTRAS, load_official, read_bert_extras
 from plvl.modeling.backbone import LanguageGuidedViT
-from plvl.modeling.language import bert_options, recompute_layers
+from plvl.modeling.language import bert_options, create_bert
 from plvl.modeling.plvl import PLVL
+from plvl.tokenizer import VOCABULARY
 
 
 def build(config: ModelConfig) -> PLVL:
@@ -29,90 +36,115 @@ def build(config: ModelConfig) -> PLVL:
             "the --model.text-positions of the language model"
         )
     model = PLVL.from_config(config)
+    given = []
     if config.vision_pretrained:
-        _load_vision(model.backbone, config.vision_pretrained)
+        weights = _load_vision(model.backbone, config.vision_pretrained)
+        given.append(f"backbone without its guides: {weights.sentence()}")
     if config.text_pretrained:
-        model.language = open_bert(config)
+        model.language, weights = open_bert(config)
+        given.append(f"language: {weights.sentence()}")
+    untrained = drawn(model, *(["language"] if config.text_pretrained else [])).untrained
     if config.pretrained:
-        _load_whole(model, config.pretrained)
+        untrained, weights = _load_whole(model, config.pretrained)
+        given.append(f"all: {weights.sentence()}")
+    model.origin = Origin(untrained, tuple(given))
     return model
 
 
-def open_bert(config: ModelConfig) -> BertModel:
-    """BERT without its pooler, on the weights that `config.text_pretrained` names.
+def open_bert(config: ModelConfig) -> tuple[BertModel, Weights]:
+    """BERT without its pooler, on the weights that `config.text_pretrained` names; of more layers the first are taken.
 
     Raises:
         UserError: There is no such model, or it has other sizes than the configuration.
     """
-    folder = Path(config.text_pretrained).expanduser()
-    source: Any = folder if folder.exists() else config.text_pretrained
     option = f"--model.text-pretrained {config.text_pretrained!r}"
-    if folder.exists() and not (folder / "config.json").is_file():
+    weights = _fetch(config.text_pretrained, "--model.text-pretrained", BERT_EXTRAS)
+    converted = _converted(weights, option, {"language"}, "BERT")
+    heads, _ = read_bert_extras(weights.file)
+    found, _ = bert_options(replace(converted.config, text_heads=heads or config.text_heads))
+    sizes, _ = bert_options(config)
+    differing = [
+        f"{name} {found[name]} instead of {size}"
+        for name, size in sizes.items()
+        if found[name] != size and not (name == "num_hidden_layers" and found[name] > size)
+    ]
+    if differing:
         raise UserError(
-            f"{option} is not a transformers folder (config.json); `plvl convert` makes one of an archive"
+            f"{option} does not fit --model.vocab-size and --model.text-*: {', '.join(differing)}"
         )
-    sizes, dropout = bert_options(config)
-    try:
-        found = BertConfig.from_pretrained(source)
-        # the model may have more layers: the first ones are taken
-        differing = [
-            f"{name} {getattr(found, name)} instead of {size}"
-            for name, size in sizes.items()
-            if getattr(found, name) != size
-            and not (name == "num_hidden_layers" and getattr(found, name) > size)
-        ]
-        if differing:
-            raise UserError(
-                f"{option} does not fit --model.vocab-size and --model.text-*: {', '.join(differing)}"
-            )
-        found.num_hidden_layers = sizes["num_hidden_layers"]
-        for name, rate in dropout.items():
-            setattr(found, name, rate)
-        opened: Any = BertModel.from_pretrained(
-            source,
-            config=found,
-            add_pooling_layer=False,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            dtype="float32",
-        )
-    except OSError as error:
-        raise UserError(f"{option} cannot be opened: {str(error).strip().splitlines()[0]}") from error
-    bert, report = opened
-    if report["missing_keys"] or report["mismatched_keys"]:
-        missing = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])))
-        raise UserError(f"{option} lacks entries of BERT: {missing}")
-    if config.grad_checkpointing:
-        recompute_layers(bert)
-    return bert
+    bert = create_bert(config)
+    own = bert.state_dict()
+    tensors = {name.removeprefix("language."): tensor for name, tensor in converted.tensors.items()}
+    bert.load_state_dict({name: tensors[name] for name in own})
+    return bert, weights
 
 
-def _load_vision(backbone: LanguageGuidedViT, source: str) -> None:
+def _load_vision(backbone: LanguageGuidedViT, source: str) -> Weights:
     """Start weights of all but the guides, which stay fresh."""
-    start = LanguageGuidedViT.from_pretrained(source)
+    option = f"--model.vision-pretrained {source!r}"
+    weights = _fetch(source, "--model.vision-pretrained", (CONFIG,))
+    if _is_own(weights):
+        tensors = LanguageGuidedViT.from_pretrained(weights.file.parent).state_dict()
+    else:
+        tensors = _converted(weights, option, {"backbone"}, "a ViTDet").tensors
+        tensors = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
     fresh = {name: tensor for name, tensor in backbone.state_dict().items() if ".guide." in name}
-    visual = {name: tensor for name, tensor in start.state_dict().items() if ".guide." not in name}
-    _load(backbone, {**fresh, **visual}, f"--model.vision-pretrained {source!r}")
+    visual = {name: tensor for name, tensor in tensors.items() if ".guide." not in name}
+    _load(backbone, {**fresh, **visual}, option)
+    return weights
 
 
-def _load_whole(model: PLVL, source: str) -> None:
-    """Start weights of everything; a head for other tasks gives the branches it has, and the others stay fresh."""
-    start = PLVL.from_pretrained(source)
-    own, tensors = model.state_dict(), start.state_dict()
-    if (start.config.rec, start.config.res) != (model.config.rec, model.config.res):
+def _load_whole(model: PLVL, source: str) -> tuple[tuple[str, ...], Weights]:
+    """Start weights of everything; a head for other tasks gives the branches it has, and the others stay fresh.
+
+    Returns:
+        The parts that no one has trained, and where the weights lie.
+    """
+    option = f"--model.pretrained {source!r}"
+    weights = _fetch(source, "--model.pretrained", (CONFIG, VOCABULARY))
+    if _is_own(weights):
+        start = PLVL.from_pretrained(weights.file.parent)
+        tensors, config, untrained = start.state_dict(), start.config, start.origin.untrained
+    else:
+        whole = {"backbone", "language", "decoder", "head"}
+        converted = _converted(weights, option, whole, "a whole PLVL or EEVG")
+        tensors, config, untrained = converted.tensors, converted.config, ()
+    own = model.state_dict()
+    if (config.rec, config.res) != (model.config.rec, model.config.res):
         tensors = {name: x for name, x in tensors.items() if name in own or not name.startswith("head.")}
+        untrained = tuple(dict.fromkeys((*untrained, "head")))
         tensors = {**{name: x for name, x in own.items() if name.startswith("head.")}, **tensors}
-    _load(model, tensors, f"--model.pretrained {source!r}")
+    _load(model, tensors, option)
+    return untrained, weights
+
+
+def _fetch(source: str, option: str, beside: tuple[str, ...]) -> Weights:
+    try:
+        return fetch_weights(source, package="plvl", beside=beside)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
+
+
+def _is_own(weights: Weights) -> bool:
+    """Do the weights lie in a model folder of this package?"""
+    description = weights.file.with_name(CONFIG)
+    if weights.file.name != WEIGHTS or not description.is_file():
+        return False
+    described = read_json(description)
+    return isinstance(described, dict) and {"class", "config", "format"} <= described.keys()
+
+
+def _converted(weights: Weights, option: str, roots: set[str], what: str) -> Converted:
+    """An official file under the names of `PLVL`, with exactly these of its parts."""
+    try:
+        converted = convert_state_dict(load_official(weights.file))
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
+    if converted.roots != roots:
+        raise UserError(f"{option} is not {what}: it has the parts {', '.join(sorted(converted.roots))}")
+    return converted
 
 
 def _load(model: nn.Module, tensors: dict[str, Tensor], option: str) -> None:
-    own = model.state_dict()
-    problems = [f"{name} is unknown here" for name in tensors if name not in own]
-    for name, tensor in own.items():
-        if name not in tensors:
-            problems.append(f"{name} is missing")
-        elif tensors[name].shape != tensor.shape:
-            problems.append(f"{name} has shape {list(tensors[name].shape)} and not {list(tensor.shape)}")
-    if problems:
-        raise UserError(f"{option} does not fit the network: {'; '.join(problems)}")
+    check_fits(tensors, model.state_dict(), option, "the network")
     model.load_state_dict(tensors)

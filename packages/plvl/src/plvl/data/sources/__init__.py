@@ -1,1 +1,1 @@
-"""One module per release: its files -> `plvl.data.records.Record`s."""
+"""One module per kind of files: they -> `plvl.data.items.Item`s."""

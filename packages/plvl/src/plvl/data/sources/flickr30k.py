@@ -10,44 +10,47 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from papers_shared.entries import numbers_of, shown, size_of
 from papers_shared.errors import UserError
+from papers_shared.paths import user_path
+from papers_shared.text import read_text
 from plvl.data.image_paths import ImageFinder
-from plvl.data.items import Item, Items, Listing
+from plvl.data.items import Item, Items, Listing, Reading
 
 NAME = "flickr30k"
 PHRASE = re.compile(r"\[/EN#(\d+)/(\S+)\s+([^\]]*)\]")
 """Chain, type or types, words."""
+NUMBER = re.compile(r"\w{1,64}")
 SPLITS = ("train", "val", "test")
 
 
-def flickr30k(root: str | Path, images: str | Path = "") -> Listing:
+def flickr30k(root: str | Path, images: str | Path = "", reading: Reading | None = None) -> Listing:
     """All phrases that have a box. Phrases of what is not visible, of scenes and without a box are counted.
 
     Raises:
         UserError: A file is missing.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     for folder in ("Sentences", "Annotations"):
         if not (root / folder).is_dir():
             raise UserError(f"{root} has no {folder}/: unpack annotations.zip of Flickr30k Entities there")
     lists = [root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()]
     if not lists:
         raise UserError(f"{root} has none of train.txt, val.txt, test.txt: they belong to Flickr30k Entities")
-    finder = ImageFinder("flickr30k", [images, root])
-    listing = Listing(NAME, lambda: _read(listing, root, finder), lists)
+    finder = ImageFinder("flickr30k", [images, root], allow_outside=(reading or Reading()).allow_outside)
+    listing = Listing(NAME, lambda: _read(listing, root, finder), lists, release=True)
     return listing
 
 
 def _read(listing: Listing, root: Path, finder: ImageFinder) -> Items:
     for file in listing.files:
-        for number in file.read_text(encoding="utf-8").split():
+        for number in read_text(file).split():
+            where = f"{file}: {shown(number)}"
+            if not NUMBER.fullmatch(number):
+                raise UserError(f"{where} is no number of an image")
             boxes, size = read_annotation(root / "Annotations" / f"{number}.xml")
             sentences = root / "Sentences" / f"{number}.txt"
-            try:
-                lines = sentences.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"{sentences} cannot be read ({error})") from error
-            for line_number, line in enumerate(lines):
+            for line_number, line in enumerate(read_text(sentences).split("\n")):
                 for phrase_number, (chain, _, words) in enumerate(PHRASE.findall(line)):
                     if chain not in boxes:
                         listing.leave_out("the phrase has no box")
@@ -57,12 +60,12 @@ def _read(listing: Listing, root: Path, finder: ImageFinder) -> Items:
                         file.stem,
                         Item(
                             name=f"{NAME}/{number}/{line_number}/{phrase_number}",
-                            image=finder.entry(f"{number}.jpg"),
+                            image=finder.entry(f"{number}.jpg", where),
                             sentence=" ".join(words.split()),
                             source=NAME,
                             width=size[0],
                             height=size[1],
-                            box_xyxy=(
+                            box=(
                                 min(box[0] for box in corners),
                                 min(box[1] for box in corners),
                                 max(box[2] for box in corners),
@@ -71,6 +74,7 @@ def _read(listing: Listing, root: Path, finder: ImageFinder) -> Items:
                             image_id=f"{NAME}-{number}",
                             photo_id=number,
                             object_id=f"{NAME}/{number}/{chain}",
+                            where=f"{sentences}, line {line_number + 1}",
                         ),
                     )
 
@@ -82,18 +86,20 @@ def read_annotation(path: Path) -> tuple[dict[str, list[tuple[float, ...]]], tup
         UserError: The file is missing or not as the data set has it.
     """
     try:
-        root = ET.parse(path).getroot()
-        size = tuple(int(_value(root, f"size/{side}")) for side in ("width", "height"))
+        root = ET.fromstring(read_text(path))
+        sides = [int(_value(root, f"size/{side}")) for side in ("width", "height")]
+        height, width = size_of(sides[0], sides[1], str(path))
         boxes: dict[str, list[tuple[float, ...]]] = {}
         for thing in root.findall("object"):
             if thing.find("bndbox") is None:
                 continue
-            corners = tuple(float(_value(thing, f"bndbox/{c}")) - 1 for c in ("xmin", "ymin", "xmax", "ymax"))
+            values = [float(_value(thing, f"bndbox/{c}")) for c in ("xmin", "ymin", "xmax", "ymax")]
+            corners = tuple(value - 1 for value in numbers_of(values, str(path)))
             for name in thing.findall("name"):
                 boxes.setdefault((name.text or "").strip(), []).append(corners)
-    except (OSError, ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path}: not an annotation of Flickr30k Entities ({error})") from error
-    return boxes, (size[0], size[1])
+    return boxes, (width, height)
 
 
 def _value(element: ET.Element, path: str) -> str:

@@ -6,14 +6,16 @@ pixels, of flickr and referit x0, y0, x1, y1; polygons follow it. The source say
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
+from papers_shared.foreign import load_torch
+from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, Kind, coco_id
-from plvl.data.items import Item, Items, Listing
+from plvl.data.items import Item, Items, Listing, Reading
 
 CORNERS = ("flickr", "referit")
 """Data sets whose boxes are corners."""
@@ -22,7 +24,7 @@ SET_KINDS: dict[str, Kind] = {"flickr": "flickr30k", "referit": "saiapr"}
 """Where the source names none of `KINDS`."""
 
 
-def label_lists(root: str | Path, images: str | Path = "") -> Listing:
+def label_lists(root: str | Path, images: str | Path = "", reading: Reading | None = None) -> Listing:
     """All lists of one data set.
 
     Args:
@@ -32,55 +34,72 @@ def label_lists(root: str | Path, images: str | Path = "") -> Listing:
     Raises:
         UserError: The folder holds no such list.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     files = sorted(root.glob(f"{root.name}_*.pth"))
     if not files:
         raise UserError(
             f"{root} has no {root.name}_SPLIT.pth: name the folder of one data set, such as gref_umd"
         )
-    return Listing(root.name, lambda: _read(root.name, files, images), files)
+    if nameless := next((file for file in files if not file.stem[len(root.name) + 1 :]), None):
+        raise UserError(f"{nameless} names no split: call it {root.name}_SPLIT.pth")
+    listing = Listing(root.name, lambda: _read(listing, images, reading or Reading()), files, release=True)
+    return listing
 
 
-def _read(name: str, files: list[Path], images: str | Path) -> Items:
-    finders: dict[str, ImageFinder] = {}
-    for file in files:
+def _read(listing: Listing, images: str | Path, reading: Reading) -> Items:
+    name = listing.name
+    finders: dict[Kind, ImageFinder] = {}
+    for file in listing.files:
         split = file.stem[len(name) + 1 :]
-        try:
-            entries = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling errors of many kinds
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{file} is not a list of plain Python data ({reason})") from error
-        if not isinstance(entries, list | tuple):
-            raise UserError(f"{file} holds no list of entries")
+        entries = _entries(file)
         for index, entry in enumerate(entries):
             where = f"{file}, entry {index}"
-            try:
-                yield split, _item(name, f"{name}/{split}/{index}", entry, finders, images)
-            except (TypeError, ValueError, IndexError) as error:
-                raise UserError(
-                    f"{where}: not as EEVG and PLVL have it ({type(error).__name__} {error})"
-                ) from error
+            if not isinstance(entry, list | tuple) or len(entry) < 3:
+                raise UserError(f"{where}: not as EEVG and PLVL have it: {shown(entry)}")
+            file_name, *origin, box, phrase = entry[:3] if len(entry) == 3 else entry[:4]
+            fields = {"file": file_name, "source": next(iter(origin), None), "phrase": phrase}
+            kind = KINDS.get(text_of(fields, "source", where, default="")) or SET_KINDS.get(name, "coco")
+            if kind not in finders:
+                finders[kind] = ImageFinder(kind, [images], allow_outside=reading.allow_outside)
+            yield split, _item(name, f"{name}/{split}/{index}", fields, box, finders[kind], where)
 
 
-def _item(name: str, row: str, entry: Any, finders: dict[str, ImageFinder], images: str | Path) -> Item:
-    if len(entry) == 3:
-        file_name, box, phrase = entry
-        origin = ""
-    else:
-        file_name, origin, box, phrase = entry[:4]
-    kind = KINDS.get(str(origin)) or SET_KINDS.get(name, "coco")
-    if kind not in finders:
-        finders[kind] = ImageFinder(kind, [images])
-    x, y, z, w = (float(value) for value in box[:4])
-    corners = (x, y, z, w) if name in CORNERS else (x, y, x + z, y + w)
+def _entries(file: Path) -> list[Any] | tuple[Any, ...]:
+    try:
+        entries = load_torch(file, file)
+    except Exception as error:  # unpickling errors of many kinds
+        found = re.search(r"the Python object \S+", str(error))
+        reason = found[0] if found else type(error).__name__
+        raise UserError(
+            f"{file} is not a list of plain Python data ({reason}), and nothing else is read: save its entries as "
+            "lists, numbers and text"
+        ) from error
+    if not isinstance(entries, list | tuple):
+        raise UserError(f"{file} holds no list of entries")
+    return entries
+
+
+def _item(name: str, row: str, fields: dict[str, Any], box: Any, finder: ImageFinder, where: str) -> Item:
+    numbers = box.tolist() if hasattr(box, "tolist") else box
+    if not isinstance(numbers, list | tuple) or len(numbers) < 4:
+        raise UserError(f"{where}: not as EEVG and PLVL have it: the box is {shown(box)}")
+    file_name = text_of(fields, "file", where)
+    corners, polygons = list(numbers[:4]), [_plain(polygon) for polygon in numbers[4:]]
+    stem = Path(file_name).stem
     return Item(
         name=row,
-        image=finders[kind].entry(str(file_name)),
-        sentence=str(phrase),
+        image=finder.entry(file_name, where),
+        sentence=text_of(fields, "phrase", where),
         source=name,
-        box_xyxy=corners,
-        shape=[list(polygon) for polygon in box[4:]],
-        image_id=coco_id(str(file_name)) or f"{kind}-{Path(str(file_name)).stem}",
-        photo_id=Path(str(file_name)).stem if kind == "flickr30k" else "",
-        object_id=f"{name}/{file_name}/{corners}",
+        where=where,
+        box=corners,
+        box_format="xyxy" if name in CORNERS else "xywh",
+        shape=polygons,
+        image_id=coco_id(file_name) or f"{finder.kind}-{stem}",
+        photo_id=stem if finder.kind == "flickr30k" else "",
+        object_id=f"{name}/{file_name}/{corners}/{len(polygons)}",
     )
+
+
+def _plain(polygon: Any) -> Any:
+    return polygon.tolist() if hasattr(polygon, "tolist") else polygon

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
-from papers_shared.text import read_json
+from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, Kind, coco_id, photo_of
-from plvl.data.items import Item, Items, Listing
+from plvl.data.items import Item, Items, Listing, Reading
 from plvl.data.safe_pickle import load_plain
+from plvl.data.sources.coco_file import by_id, indexed
 
 SETS = {
     "refcoco_unc": ("refcoco", "unc"),
@@ -24,7 +26,7 @@ SETS = {
 """Our name -> (folder of the release, who split it)."""
 
 
-def refer(root: str | Path, name: str, images: str | Path = "") -> Listing:
+def refer(root: str | Path, name: str, images: str | Path = "", reading: Reading | None = None) -> Listing:
     """One data set of the release at `root` (the folder above, or the data set's own).
 
     Args:
@@ -35,7 +37,7 @@ def refer(root: str | Path, name: str, images: str | Path = "") -> Listing:
         UserError: A file is missing.
     """
     folder_name, by = SETS[name]
-    root = Path(root).expanduser()
+    root = user_path(root)
     folders = [root / folder_name, root / "data" / folder_name, root]
     folder = next((path for path in folders if (path / f"refs({by}).p").is_file()), None)
     if folder is None:
@@ -44,52 +46,70 @@ def refer(root: str | Path, name: str, images: str | Path = "") -> Listing:
     if not files[1].is_file():
         raise UserError(f"{files[1]} is missing: it belongs to the REFER release beside refs({by}).p")
     kind: Kind = "saiapr" if folder_name == "refclef" else "coco"
-    finder = ImageFinder(kind, [images, root, folder.parent])
-    return Listing(name, lambda: _read(name, files, finder), files)
+    finder = ImageFinder(
+        kind, [images, root, folder.parent], allow_outside=(reading or Reading()).allow_outside
+    )
+    listing = Listing(name, lambda: _read(listing, name, finder), files, release=True)
+    return listing
 
 
-def _read(name: str, files: list[Path], finder: ImageFinder) -> Items:
-    refs, instances = load_plain(files[0]), read_json(files[1])
-    try:
-        images = {image["id"]: image for image in instances["images"]}
-        annotations = {annotation["id"]: annotation for annotation in instances["annotations"]}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{files[1]} is not a COCO instances file ({type(error).__name__} {error})"
-        ) from error
+def _read(listing: Listing, name: str, finder: ImageFinder) -> Items:
+    refs_file, instances = listing.files
+    refs = load_plain(refs_file)
+    images, listed = indexed(instances)
+    annotations = by_id(listed, f"{instances}: annotations")
     if not isinstance(refs, list):
-        raise UserError(f"{files[0]} holds no list of references")
-    for ref in refs:
-        try:
-            image, annotation = images[ref["image_id"]], annotations[ref["ann_id"]]
-            yield from _sentences(name, ref, image, annotation, finder)
-        except (KeyError, TypeError, ValueError) as error:
-            number = ref.get("ref_id") if isinstance(ref, dict) else ref
-            raise UserError(
-                f"{files[0]}: reference {number} does not fit {files[1].name} ({type(error).__name__} {error})"
-            ) from error
+        raise UserError(f"{refs_file} holds no list of references")
+    for number, ref in enumerate(refs):
+        where = f"{refs_file}: reference {number}"
+        if not isinstance(ref, dict) or not isinstance(ref.get("sentences"), list):
+            raise UserError(f"{where} is not as in REFER: {shown(ref)}")
+        where = f"{refs_file}: reference {shown(ref.get('ref_id', number))}"
+        image = _of(images, ref, "image_id", where, instances)
+        annotation = _of(annotations, ref, "ann_id", where, instances)
+        yield from _sentences(name, ref, image, annotation, finder, where)
+
+
+def _of(
+    found: dict[Any, dict[str, Any]], ref: dict[str, Any], key: str, where: str, file: Path
+) -> dict[str, Any]:
+    number = ref.get(key)
+    if not isinstance(number, int | str) or number not in found:
+        kind = "" if isinstance(number, int) else ", and ids are whole numbers there"
+        raise UserError(f"{where} does not fit {file.name}: it has no {key} {shown(number)}{kind}")
+    return found[number]
 
 
 def _sentences(
-    name: str, ref: dict[str, Any], image: dict[str, Any], annotation: dict[str, Any], finder: ImageFinder
+    name: str,
+    ref: dict[str, Any],
+    image: dict[str, Any],
+    annotation: dict[str, Any],
+    finder: ImageFinder,
+    where: str,
 ) -> Items:
-    left, top, width, height = annotation["bbox"]
-    entry = finder.entry(image["file_name"])
-    image_id = coco_id(image["file_name"]) or f"{name.split('_')[0]}-{image['id']}"
+    file_name = text_of(image, "file_name", where)
+    entry = finder.entry(file_name, where)
+    image_id = coco_id(file_name) or f"{name.split('_')[0]}-{image['id']}"
+    split, ref_id = text_of(ref, "split", where), text_of(ref, "ref_id", where)
     for sentence in ref["sentences"]:
+        if not isinstance(sentence, dict):
+            raise UserError(f"{where} is not as in REFER: {shown(sentence)}")
         yield (
-            str(ref["split"]),
+            split,
             Item(
-                name=f"{name}/{sentence['sent_id']}",
+                name=f"{name}/{text_of(sentence, 'sent_id', where)}",
                 image=entry,
-                sentence=str(sentence["sent"]),
+                sentence=text_of(sentence, "sent", where),
                 source=name,
-                width=int(image["width"]),
-                height=int(image["height"]),
-                box_xyxy=(left, top, left + width, top + height),
+                where=f"{where}, '{name}/{text_of(sentence, 'sent_id', where)}'",
+                width=image.get("width"),
+                height=image.get("height"),
+                box=annotation.get("bbox"),
+                box_format="xywh",
                 shape=annotation.get("segmentation"),
                 image_id=image_id,
                 photo_id=photo_of(image.get("flickr_url")),
-                object_id=f"{name}/{ref['ref_id']}",
+                object_id=f"{name}/{ref_id}",
             ),
         )

@@ -7,28 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from papers_shared.entries import numbers_of, shown, size_of, text_of
 from papers_shared.errors import UserError
-from papers_shared.text import read_json
+from papers_shared.paths import user_path
+from papers_shared.text import check_regular, read_json
 from plvl.data.image_paths import ImageFinder, photo_of
-from plvl.data.items import Item, Items, Listing
+from plvl.data.items import Item, Items, Listing, Reading
 
 NAME = "visual_genome"
 _CHUNK = 1 << 20
+LONGEST_ITEM = 64 << 20
+"""Letters of one image's regions."""
 
 
-def visual_genome(root: str | Path, images: str | Path = "") -> Listing:
+def visual_genome(root: str | Path, images: str | Path = "", reading: Reading | None = None) -> Listing:
     """All region descriptions. Boxes are clipped to the image; those that end empty are left out and counted.
 
     Raises:
         UserError: A file is missing.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     files = [root / "region_descriptions.json", root / "image_data.json"]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file} is missing: name the folder with Visual Genome's JSON files")
-    finder = ImageFinder("visual-genome", [images, root])
-    listing = Listing(NAME, lambda: _read(listing, finder), files)
+    finder = ImageFinder("visual-genome", [images, root], allow_outside=(reading or Reading()).allow_outside)
+    listing = Listing(NAME, lambda: _read(listing, finder), files, release=True)
     return listing
 
 
@@ -38,51 +42,63 @@ def coco_images(root: str | Path) -> dict[str, tuple[str, str]]:
     Args:
         root: the folder with `image_data.json`, or that file.
     """
-    path = Path(root).expanduser()
+    path = user_path(root)
     path = path / "image_data.json" if path.is_dir() else path
-    return {number: (_text(image.get("coco_id")), _photo(image)) for number, image in _images(path).items()}
+    return {
+        number: (text_of(image, "coco_id", str(path), default=""), _photo(image, str(path)))
+        for number, image in _images(path).items()
+    }
 
 
 def _read(listing: Listing, finder: ImageFinder) -> Items:
     regions_file, images_file = listing.files
     images = _images(images_file)
     for entry in iterate_array(regions_file):
-        try:
-            number = str(entry["id"] if "id" in entry else entry["image_id"])
-            image = images[number]
-            for region in entry["regions"]:
-                item = _item(number, image, region, finder)
-                if item is None:
-                    listing.leave_out("the box is empty or outside the image")
-                elif not item.sentence:
-                    listing.leave_out("the phrase is empty")
-                else:
-                    yield "train", item
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{regions_file}: not as in Visual Genome ({type(error).__name__} {error})"
-            ) from error
+        if not isinstance(entry, dict):
+            raise UserError(f"{regions_file}: not as in Visual Genome: {shown(entry)}")
+        number = text_of(entry, "id" if entry.get("id") is not None else "image_id", str(regions_file))
+        where, regions = f"{regions_file}, image {shown(number)}", entry.get("regions")
+        if number not in images or not isinstance(regions, list):
+            raise UserError(f"{where}: not as in Visual Genome, or not in {images_file.name}")
+        size = size_of(images[number].get("width"), images[number].get("height"), where)
+        for region in regions:
+            if not isinstance(region, dict):
+                raise UserError(f"{where}: not as in Visual Genome: {shown(region)}")
+            item = _item(number, images[number], size, region, finder, where)
+            if item is None:
+                listing.leave_out("the box is empty or outside the image")
+            elif not item.sentence:
+                listing.leave_out("the phrase is empty")
+            else:
+                yield "train", item
 
 
-def _item(number: str, image: dict[str, Any], region: dict[str, Any], finder: ImageFinder) -> Item | None:
-    width, height = int(image["width"]), int(image["height"])
-    left, top = max(0.0, float(region["x"])), max(0.0, float(region["y"]))
-    right = min(float(width), float(region["x"]) + float(region["width"]))
-    bottom = min(float(height), float(region["y"]) + float(region["height"]))
+def _item(
+    number: str,
+    image: dict[str, Any],
+    size: tuple[int, int],
+    region: dict[str, Any],
+    finder: ImageFinder,
+    where: str,
+) -> Item | None:
+    x, y, w, h = numbers_of([region.get(key) for key in ("x", "y", "width", "height")], where)
+    height, width = size
+    left, top, right, bottom = max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)
     if right <= left or bottom <= top:
         return None
-    coco = _text(image.get("coco_id"))
-    region_id = region["region_id"] if "region_id" in region else region["id"]
+    coco = text_of(image, "coco_id", where, default="")
+    region_id = text_of(region, "region_id" if "region_id" in region else "id", where)
     return Item(
         name=f"{NAME}/{region_id}",
-        image=finder.entry(f"{number}.jpg"),
-        sentence=" ".join(str(region["phrase"]).split()),
+        image=finder.entry(f"{number}.jpg", where),
+        sentence=" ".join(text_of(region, "phrase", where).split()),
         source=NAME,
+        where=f"{where}, region {region_id}",
         width=width,
         height=height,
-        box_xyxy=(left, top, right, bottom),
+        box=(left, top, right, bottom),
         image_id=coco or f"{NAME}-{number}",
-        photo_id=_photo(image),
+        photo_id=_photo(image, where),
     )
 
 
@@ -93,9 +109,13 @@ def iterate_array(path: Path) -> Iterator[Any]:
         UserError: It is not such a file.
     """
     decoder, text, begun = json.JSONDecoder(), "", False
-    with open(path, encoding="utf-8") as file:
+    check_regular(path)
+    with open(path, encoding="utf-8-sig") as file:
         while True:
-            block = file.read(_CHUNK)
+            try:
+                block = file.read(_CHUNK)
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path} is not text in UTF-8 ({error.reason}): save it as UTF-8") from None
             text += block
             if not begun:
                 text = text.lstrip()
@@ -110,27 +130,24 @@ def iterate_array(path: Path) -> Iterator[Any]:
                     item, end = decoder.raw_decode(text)
                 except ValueError:
                     break
+                except RecursionError:
+                    raise UserError(f"{path} is nested too deeply to be read") from None
                 if not isinstance(item, dict | list):  # a number could go on in the next block
                     raise UserError(f"{path} is not an array of objects")
                 yield item
                 text = text[end:]
-            if not block:
+            if not block or len(text) > LONGEST_ITEM:
                 raise UserError(f"{path} is not JSON, or cut off")
 
 
 def _images(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
-    try:
-        return {str(image["image_id"] if "image_id" in image else image["id"]): image for image in content}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not Visual Genome's image_data.json ({type(error).__name__} {error})"
-        ) from error
+    if not isinstance(content, list) or not all(isinstance(image, dict) for image in content):
+        raise UserError(f"{path} is not Visual Genome's image_data.json: it is no list of objects")
+    return {
+        text_of(image, "image_id" if "image_id" in image else "id", str(path)): image for image in content
+    }
 
 
-def _text(number: Any) -> str:
-    return "" if number is None else str(number)
-
-
-def _photo(image: dict[str, Any]) -> str:
-    return _text(image.get("flickr_id")) or photo_of(image.get("flickr_url"))
+def _photo(image: dict[str, Any], where: str) -> str:
+    return text_of(image, "flickr_id", where, default="") or photo_of(image.get("flickr_url"))

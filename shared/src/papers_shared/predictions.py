@@ -1,0 +1,411 @@
+"""A folder of predictions that grows one record at a time, on any number of processes, and never mixes two models.
+
+    predictions.jsonl    one line for each prediction, in the order of the inputs once the work is done
+    masks/NAME.png ...   what the package writes beside it
+
+A call that was killed goes on where it ended: what has a record is not computed again. The same folder takes further
+images of the same model with the same options, and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from papers_shared.entries import shown
+from papers_shared.errors import UserError
+from papers_shared.files import atomic_file, check_writable, lock_file, make_folder
+from papers_shared.paths import safe_name
+from papers_shared.progress import Progress
+from papers_shared.results import RECORDS
+from papers_shared.text import read_json_lines
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STARTED = ".predictions-started-{}"
+LOCK = ".predictions.lock"
+NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+"""What the operating system says when every further image would fail too."""
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prediction to make."""
+
+    path: Path
+    """The image."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What is asked about it, such as a sentence; stands in its record."""
+    name: str = ""
+    """Of its result files, without folder and suffix; `predict_into` gives it."""
+
+    @property
+    def file(self) -> str:
+        """The path as the record has it; bytes that are no UTF-8 are written as `\\xNN`."""
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of the weights of a network, 16 digits of it: the same on every device."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        plain = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(plain.view(torch.uint8).numpy() if plain.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
+def predict_into(
+    output: str | Path,
+    groups: Sequence[Sequence[Item]],
+    answer: Callable[[Sequence[Item]], Iterable[Record]],
+    *,
+    model: str,
+    network: nn.Module,
+    protocol: str,
+    options: Mapping[str, Any],
+    files: Mapping[str, str],
+    numbered: bool = False,
+    unit: str = "image",
+    overwrite: bool = False,
+    skip_errors: bool = False,
+) -> list[Record]:
+    """Make predictions and write a record for each; with `torchrun` or `accelerate launch` the processes share them.
+
+    Args:
+        groups: What is answered together; every process gives the same groups in the same order.
+        answer: The records of the items of a group, in order; it writes their files.
+        model: The name that the records have for it.
+        network: Whose weights the records name.
+        options: What else the answers depend on; JSON values.
+        files: Kind -> where its file lies, such as `{"mask": "masks/{}.png"}`; a record holds the path as `mask`.
+        numbered: The first result of an image has a number too: NAME-1, NAME-2; otherwise NAME, NAME-2.
+        overwrite: Delete what the folder holds of earlier calls, and its files.
+        skip_errors: Leave what failed in an earlier call as it is; otherwise it is tried again.
+
+    Returns:
+        A record for each item, in order, of all processes; it has `error` in place of results where one failed.
+
+    Raises:
+        UserError: The folder holds predictions of another model, protocol or options, a result would overwrite an
+            image, or another command writes there.
+    """
+    folder = _Folder(make_folder(output), files, _asked(groups))
+    about = {"weights": weights_digest(network), "protocol": protocol, "options": _plain(options)}
+    items = [item for group in groups for item in group]
+    with _processes() as (rank, count, wait), folder.lock(rank):
+        if rank == 0:
+            if overwrite:
+                folder.clear()
+            folder.merge([])
+        wait()
+        folder.check_images(items)
+        earlier = folder.records()
+        folder.check_same(earlier, about)
+        done = folder.done(items, earlier, skip_errors)
+        names = folder.names(items, earlier, numbered)
+        todo = _named(groups, done, names, folder)[rank::count]
+        wait()  # all have read what is there before any adds to it
+        with Progress(sum(map(len, todo)), unit=unit, enabled=rank == 0) as progress:
+            written = 0
+            for group in todo:
+                folder.start(group, rank)
+                folder.append(_answer(group, answer, {"model": model, **about}, folder, progress), rank)
+                written += len(group)
+                progress.update(written)
+        wait()
+        if rank == 0:
+            folder.merge(items)
+        wait()
+        found = {folder.key(record): record for record in folder.records()}
+    return [found[folder.key_of(item)] for item in items]
+
+
+def failures(records: Sequence[Record]) -> int:
+    """How many of the predictions failed."""
+    return sum("error" in record for record in records)
+
+
+class _Folder:
+    """What lies in a folder of predictions.
+
+    Each process appends to a file of its own; the files of all become one before the work and after it. The names of
+    results are written down before the files, so that what a killed call left is known as ours.
+    """
+
+    def __init__(self, path: Path, files: Mapping[str, str], asked: Sequence[str]) -> None:
+        self.path, self.files, self.asked = path, files, asked
+        check_writable(path / RECORDS)
+
+    @contextmanager
+    def lock(self, rank: int) -> Iterator[None]:
+        if rank:
+            yield
+            return
+        file = lock_file(self.path / LOCK, f"{self.path} is in use by another prediction")
+        try:
+            yield
+        finally:
+            file.close()
+
+    def key(self, record: Mapping[str, Any]) -> str:
+        """What tells a prediction from the others of the folder."""
+        return json.dumps([record["file"], *(record.get(name) for name in self.asked)])
+
+    def key_of(self, item: Item) -> str:
+        return self.key({"file": item.file, **item.asked})
+
+    def records(self) -> list[Record]:
+        path = self.path / RECORDS
+        return self._read(path) if path.exists() else []
+
+    def merge(self, items: Sequence[Item]) -> None:
+        """The records of all processes as one file: those of other items first, then those of `items` in order."""
+        shards = sorted(self.path.glob("predictions-*.jsonl"))
+        records = {
+            self.key(r): r
+            for path in (self.path / RECORDS, *shards)
+            if path.exists()
+            for r in self._read(path)
+        }
+        for key in dict.fromkeys(map(self.key_of, items)):
+            records[key] = records.pop(key)
+        with atomic_file(self.path / RECORDS) as partial:
+            partial.write_text("".join(map(_line, records.values())), encoding="utf-8")
+        for path in shards:
+            path.unlink()
+        if items:
+            for path in self.path.glob(STARTED.format("*")):
+                path.unlink()
+
+    def clear(self) -> None:
+        """Delete the records and the files that they name."""
+        for path in [*self.path.glob("predictions-*.jsonl"), self.path / RECORDS]:
+            for record in self._read(path) if path.exists() else []:
+                for kind in self.files:
+                    if isinstance(record.get(kind), str):
+                        (self.path / record[kind]).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+    def check_same(self, records: Sequence[Record], about: Mapping[str, Any]) -> None:
+        for record in records:
+            for name, value in about.items():
+                if record.get(name) != value:
+                    raise UserError(
+                        f"{self.path} holds predictions of another model or with other options ({name} "
+                        f"{shown(record.get(name))}, now {shown(value)}): choose another --output, or give --overwrite"
+                    )
+
+    def done(self, items: Sequence[Item], records: Sequence[Record], skip_errors: bool) -> set[str]:
+        """Keys of the items that need no work: answered, about the image that lies there now."""
+        known = {self.key(record): record for record in records}
+        done = set()
+        for item in items:
+            record = known.get(self.key_of(item))
+            if record is None or {name: record.get(name) for name in _stamp(item.path)} != _stamp(item.path):
+                continue
+            if skip_errors or "error" not in record:
+                done.add(self.key_of(item))
+        return done
+
+    def names(self, items: Sequence[Item], records: Sequence[Record], numbered: bool) -> dict[str, str]:
+        """Key -> name of the result files: none that another record or a file of somebody else has."""
+        found = [(self.key(record), self._name(record)) for record in records]
+        known: dict[str, str] = {key: name for key, name in found if name}
+        taken = {name.lower() for name in known.values()}
+        started = {
+            name.lower()
+            for path in self.path.glob(STARTED.format("*"))
+            for name in path.read_text("utf-8").split("\n")
+        }
+        names: dict[str, str] = {}
+        last: dict[str, int] = {}
+        for item in items:
+            key, stem = self.key_of(item), safe_name(item.path.stem)
+            if key in names:
+                continue
+            if key not in known:
+                number = last.get(stem.lower(), 0) + 1
+                while not self._free(name := _numbered(stem, number, numbered), taken, started):
+                    number += 1
+                last[stem.lower()] = number
+                known[key] = name
+                taken.add(name.lower())
+            names[key] = known[key]
+        return names
+
+    def check_images(self, items: Sequence[Item]) -> None:
+        """Refuse images that lie where results go; make the folders of the results."""
+        folders = {os.path.realpath(make_folder((self.path / one).parent)) for one in self.files.values()}
+        for item in items:
+            if os.path.realpath(item.path.parent) in folders:
+                raise UserError(
+                    f"{item.file} lies where results are written and could be overwritten by its own result: choose "
+                    "another --output"
+                )
+
+    def start(self, group: Sequence[Item], rank: int) -> None:
+        """Note the names of results that are about to be written."""
+        with open(self.path / STARTED.format(rank), "a", encoding="utf-8") as file:
+            file.writelines(f"{item.name}\n" for item in group)
+
+    def append(self, records: Sequence[Record], rank: int) -> None:
+        name = f"predictions-{rank}.jsonl" if rank else RECORDS
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write("".join(map(_line, records)))
+
+    def remove(self, group: Sequence[Item]) -> None:
+        """Delete what a failed answer has written."""
+        for item in group:
+            for pattern in self.files.values():
+                with suppress(OSError):
+                    (self.path / pattern.format(item.name)).unlink()
+
+    def _free(self, name: str, taken: set[str], started: set[str]) -> bool:
+        if name.lower() in taken:
+            return False
+        return name.lower() in started or not any(
+            (self.path / pattern.format(name)).exists() for pattern in self.files.values()
+        )
+
+    def _name(self, record: Record) -> str | None:
+        for kind in self.files:
+            if isinstance(record.get(kind), str):
+                return Path(record[kind]).stem
+        return None
+
+    def _read(self, path: Path) -> list[Record]:
+        """The records of a file; half a line at its end, which a kill leaves, is cut off."""
+        text = path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            with atomic_file(path) as partial:
+                partial.write_bytes(text[: text.rfind(b"\n") + 1])
+        try:
+            records = [record for _, record in read_json_lines(path)]
+        except UserError as error:
+            raise UserError(
+                f"{error}: {path.parent} is no folder of predictions, choose another --output"
+            ) from None
+        if not all(
+            isinstance(record, dict) and {"file", "model", *self.asked} <= record.keys() for record in records
+        ):
+            raise UserError(f"{path} does not hold predictions of this kind: choose another --output")
+        return records
+
+
+def _asked(groups: Sequence[Sequence[Item]]) -> tuple[str, ...]:
+    return tuple(sorted({name for group in groups for item in group for name in item.asked}))
+
+
+def _named(
+    groups: Sequence[Sequence[Item]], done: set[str], names: Mapping[str, str], folder: _Folder
+) -> list[list[Item]]:
+    """The groups without what is done or asked twice, with the names of their results."""
+    seen = set(done)
+    todo = []
+    for group in groups:
+        left = []
+        for item in group:
+            key = folder.key_of(item)
+            if key not in seen:
+                seen.add(key)
+                left.append(replace(item, name=names[key]))
+        if left:
+            todo.append(left)
+    return todo
+
+
+def _answer(
+    group: Sequence[Item],
+    answer: Callable[[Sequence[Item]], Iterable[Record]],
+    about: Record,
+    folder: _Folder,
+    progress: Progress,
+) -> list[Record]:
+    """The records of a group; whatever goes wrong with one of it stands in its record.
+
+    Raises:
+        OSError: The disk takes no more.
+    """
+    heads = [{"file": item.file, **item.asked, **about, **_stamp(item.path)} for item in group]
+    try:
+        found = [head | record for head, record in zip(heads, answer(group), strict=True)]
+        if not all(map(_finite, found)):
+            raise UserError("the answer holds values that are not finite: the model's weights are damaged")
+        return found
+    except Exception as error:
+        folder.remove(group)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        if len(group) > 1:  # one of them may be at fault, or all together too large
+            return [record for item in group for record in _answer([item], answer, about, folder, progress)]
+        reason = str(error) or type(error).__name__
+        if (
+            not isinstance(error, UserError | OSError | MemoryError)
+            and type(error).__name__ != "OutOfMemoryError"
+        ):
+            reason = f"{type(error).__name__}: {reason}"
+            progress.line(traceback.format_exc())
+        progress.line(f"failed: {group[0].file}: {reason}")
+        return [{**head, "error": reason[:600]} for head in heads]
+
+
+def _stamp(path: Path) -> Record:
+    """Size in bytes and time of change of an image: another image under its name is answered anew."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return {"bytes": None, "modified": None}
+    return {"bytes": status.st_size, "modified": status.st_mtime}
+
+
+def _numbered(stem: str, number: int, numbered: bool) -> str:
+    return stem if number == 1 and not numbered else f"{stem}-{number}"
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(record: Record) -> bool:
+    """Whether a record can be written as JSON."""
+    try:
+        return bool(_line(record))
+    except ValueError:
+        return False
+
+
+def _plain(options: Mapping[str, Any]) -> Record:
+    """Options as JSON has them: tuples are lists."""
+    return json.loads(json.dumps(dict(options), sort_keys=True))
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[int, int, Callable[[], Any]]]:
+    """Rank, number of processes, and what waits for all of them."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield 0, 1, lambda: None
+        return
+    import torch.distributed as dist
+
+    own = not dist.is_initialized()
+    if own:  # gloo: nothing is computed together, and a process may wait for hours
+        dist.init_process_group("gloo", timeout=timedelta(days=30))
+    try:
+        yield dist.get_rank(), dist.get_world_size(), dist.barrier
+    finally:
+        if own:
+            dist.destroy_process_group()

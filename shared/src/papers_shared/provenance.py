@@ -1,0 +1,81 @@
+"""Where the weights of a model come from, and which of its parts were never trained."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from papers_shared.errors import UserError
+
+VARIABLE = "PAPERS_UNTRAINED"
+"""Set to 1 in the environment, networks that were never trained answer too."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model folder's `config.json` says of its weights, as `origin`."""
+
+    untrained: tuple[str, ...] = ()
+    """Parts that were drawn from a seed and never trained."""
+    start_weights: tuple[str, ...] = ()
+    """What the other parts began with, one sentence each: part, source, digest."""
+    recipe: str = ""
+    steps: int = 0
+    """Optimizer steps taken."""
+    samples: int = 0
+    """Samples seen in them, repeats counted."""
+    data: str = ""
+    """Name of the training data."""
+    chosen_by: str = ""
+    """The metric by which these weights were chosen, or `last step`."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the validation at that step, as fractions."""
+    protocol: str = ""
+    """How they were measured, in one sentence."""
+    licence: str = ""
+    """Of the weights, where it is known."""
+
+    @property
+    def trained(self) -> bool:
+        return not self.untrained
+
+    def sentence(self) -> str:
+        """The origin in a few words, for records and drawings."""
+        if self.untrained:
+            return f"not trained: {', '.join(self.untrained)} drawn from a seed"
+        if not self.steps:
+            return "; ".join(self.start_weights) or "of unknown origin"
+        by = f", chosen by {self.chosen_by}" if self.chosen_by else ""
+        return f"trained {self.steps:,} steps ({self.samples:,} samples) by the recipe {self.recipe or 'unknown'}{by}"
+
+
+def drawn(network: Any, *started: str, source: str = "", licence: str = "") -> Origin:
+    """The origin of a network whose parts are drawn from a seed, but for those that start weights were given to.
+
+    Args:
+        started: Names of those children.
+        source: Where their weights come from.
+    """
+    parts = [name for name, child in network.named_children() if any(True for _ in child.parameters())]
+    given = tuple(f"{name}: {source}" for name in parts if name in started)
+    return Origin(tuple(name for name in parts if name not in started), given, licence=licence)
+
+
+def check_trained(network: Any, allowed: bool = False) -> tuple[str, ...]:
+    """Refuse to answer with parts that were never trained, unless that is asked for; the names of these parts.
+
+    Args:
+        network: Has an `origin`, or is of unknown origin.
+        allowed: The caller asked for answers all the same.
+
+    Raises:
+        UserError: It names the parts and the way round.
+    """
+    untrained: tuple[str, ...] = getattr(network, "origin", Origin()).untrained
+    if untrained and not (allowed or os.environ.get(VARIABLE) == "1"):
+        raise UserError(
+            f"this model was never trained: {', '.join(untrained)} are drawn from a seed, and its answers mean "
+            f"nothing; train it first, or give --untrained (in Python untrained=True, or {VARIABLE}=1)"
+        )
+    return untrained

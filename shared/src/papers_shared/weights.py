@@ -1,0 +1,255 @@
+"""Start weights from anywhere: a file or folder here, the Hugging Face Hub, an https address. One file, and its digest.
+
+Nothing is read before the file is whole and hashed, and nothing in it is ever run: see `papers_shared.foreign`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from papers_shared.errors import UserError
+from papers_shared.files import atomic_file, cache_folder, make_folder
+from papers_shared.foreign import no_checkpoint
+from papers_shared.paths import safe_name, user_path
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar", ".tar.gz", ".tgz")
+"""Files that may hold weights."""
+SAME_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Where a folder or repository holds both, they are one network in two formats: the first is taken."""
+CHUNK = 1 << 20
+TIMEOUT_S = 60.0
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weight file on this machine."""
+
+    file: Path
+    digest: str
+    """SHA-256 of its bytes, 64 hexadecimal digits."""
+    origin: str
+    """The source as it was named, with the file taken from it."""
+
+    def sentence(self) -> str:
+        """Source and digest, as a model's `config.json` and card say them."""
+        return f"{self.origin}, SHA-256 {self.digest}"
+
+
+def fetch_weights(
+    source: str | Path, *, sha256: str = "", package: str, beside: Sequence[str] = ()
+) -> Weights:
+    """The weight file that `source` names, on this machine and hashed.
+
+    Args:
+        source: A file; a folder with one weight file; a Hub repository (`owner/name`) with one; a file inside a Hub
+            repository (`owner/name/path/file.safetensors`); or an https address. What exists here comes first.
+        sha256: What the file must have as its digest; empty: anything, the digest is recorded.
+        package: Files from https addresses are kept in its cache folder, under `weights`.
+        beside: Names of small files that are brought along from a Hub repository where it has them.
+
+    Raises:
+        UserError: There is no such file or more than one, it cannot be had, its digest is another one, or it is a web
+            page or a pointer in place of a checkpoint.
+    """
+    expected = _digest_of_option(sha256)
+    text = str(source)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if scheme:
+        file, origin = _from_address(text, scheme[1].lower(), expected, package), text
+    else:
+        file, origin = _here_or_hub(text, beside)
+    if what := no_checkpoint(file):
+        raise UserError(f"{origin} is {what}, not a checkpoint: download the file itself again")
+    digest = file_digest(file)
+    if expected and digest != expected:
+        raise UserError(
+            f"{origin} has the SHA-256 {digest}, not the {expected} of --sha256: do not use this file"
+        )
+    return Weights(file, digest, origin)
+
+
+def kept_file(address: str, package: str) -> Path:
+    """Where the file of an https address is kept."""
+    parts = urlsplit(address)
+    name = safe_name(unquote(parts.path.rpartition("/")[2]) or parts.netloc)
+    return cache_folder(package) / "weights" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_weight_file(name: str | Path) -> bool:
+    """May a file of this name hold weights?"""
+    return str(name).lower().endswith(SUFFIXES)
+
+
+def _digest_of_option(sha256: str) -> str:
+    expected = sha256.strip().lower()
+    if expected and not re.fullmatch(r"[0-9a-f]{64}", expected):
+        raise UserError(f"--sha256 {sha256!r}: a SHA-256 has 64 hexadecimal digits")
+    return expected
+
+
+def _here_or_hub(text: str, beside: Sequence[str]) -> tuple[Path, str]:
+    path = user_path(text)
+    if path.is_dir():
+        name = _only([file.name for file in path.iterdir() if file.is_file()], text)
+        return path / name, f"{text.rstrip('/')}/{name}"
+    if path.is_file():
+        return path, text
+    if path.exists():
+        raise UserError(f"{text} is neither a file nor a folder")
+    parts = text.split("/")
+    plain = len(parts) > 1 and all(re.fullmatch(r"[\w.-]+", part) for part in parts[:2])
+    if not plain or parts[0] in ("", ".", "..", "~") or (len(parts) == 2 and is_weight_file(text)):
+        raise UserError(
+            f"{text}: there is no such file; weights are named by a file, a folder, a Hub name (owner/name or "
+            "owner/name/file.safetensors) or an https address"
+        )
+    return _from_hub("/".join(parts[:2]), "/".join(parts[2:]), beside)
+
+
+def _only(names: list[str], where: str) -> str:
+    """The one weight file among `names`."""
+    found = sorted(name for name in names if is_weight_file(name))
+    if SAME_WEIGHTS[0] in found:
+        found = [name for name in found if name != SAME_WEIGHTS[1]]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise UserError(
+            f"{where} holds several weight files, {', '.join(found[:SHOWN])}{more}: name one, {where}/FILE"
+        )
+    there = ", ".join(sorted(names)[:SHOWN]) or "nothing"
+    raise UserError(f"{where} holds no weight file ({', '.join(SUFFIXES[:6])}); it holds {there}")
+
+
+def _from_hub(repository: str, name: str, beside: Sequence[str]) -> tuple[Path, str]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        name = name or _only(_hub_files(repository), repository)
+        file = Path(hf_hub_download(repository, name))
+        for extra in beside:
+            try:
+                hf_hub_download(repository, extra)
+            except EntryNotFoundError:  # the repository, or the cache where there is no network, lacks it
+                continue
+        return file, f"{repository}/{name}"
+    except LocalEntryNotFoundError as error:
+        raise _not_at_hand(repository, name, error) from error
+    except EntryNotFoundError as error:
+        raise UserError(f"{repository} on the Hugging Face Hub has no file {name!r}") from error
+    except (OSError, HFValidationError) as error:
+        raise _not_at_hand(repository, name, error) from error
+
+
+def _not_at_hand(repository: str, name: str, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    what = f"{repository}/{name}" if name else repository
+    return UserError(
+        f"{what} is neither a path here nor to be had from the Hugging Face Hub ({reason}); where there is a network, "
+        f"run `hf download {repository}{' ' + name if name else ''}` and bring the folder that HF_HUB_CACHE names "
+        "(~/.cache/huggingface/hub), or copy the file here and name its path"
+    )
+
+
+def _hub_files(repository: str) -> list[str]:
+    """Names of the files of a Hub repository; without a network, of those in the cache."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+
+    try:
+        return HfApi().list_repo_files(repository)
+    except RepositoryNotFoundError:
+        raise
+    except (OSError, HTTPError):
+        cached = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
+        branch = cached / "refs" / "main"
+        if not branch.is_file():
+            raise
+        snapshot = cached / "snapshots" / branch.read_text(encoding="utf-8").strip()
+        return [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
+
+
+def _from_address(address: str, scheme: str, expected: str, package: str) -> Path:
+    """The file of an https address, downloaded once into the cache folder."""
+    if scheme != "https":
+        raise UserError(
+            f"{address}: only https addresses are opened, as anyone on the way could change the others"
+        )
+    path = kept_file(address, package)
+    if path.is_file() and (not expected or file_digest(path) == expected):
+        return path
+    make_folder(path.parent)
+    try:
+        with atomic_file(path) as partial:
+            _download(address, partial)
+            if what := no_checkpoint(partial):
+                raise UserError(
+                    f"{address} is {what}, not a checkpoint: look for the address of the file itself"
+                )
+            digest = file_digest(partial)
+            if expected and digest != expected:
+                raise UserError(
+                    f"{address} has the SHA-256 {digest}, not the {expected} of --sha256: the file was not kept"
+                )
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"{address} cannot be downloaded ({str(reason)[:120]}): download {path.name} where there is a network, "
+            "copy it here and name its path"
+        ) from error
+    return path
+
+
+def _download(address: str, path: Path) -> None:
+    with open_address(address) as answer, path.open("wb") as file:
+        length = answer.headers.get("Content-Length")
+        while chunk := answer.read(CHUNK):
+            file.write(chunk)
+        if length is not None and file.tell() != int(length):
+            raise http.client.IncompleteRead(b"", int(length) - file.tell())
+
+
+def open_address(address: str) -> Any:
+    """The answer of an https server: `read(size)` and `headers`. Redirections lead to https only.
+
+    Raises:
+        urllib.error.URLError: No answer, an error, or a redirection to another protocol.
+    """
+    request = urllib.request.Request(address, headers={"User-Agent": "papers-shared"})
+    return urllib.request.build_opener(_HttpsOnly()).open(request, timeout=TIMEOUT_S)
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != "https":
+            raise urllib.error.URLError(f"it leads to {newurl[:80]}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

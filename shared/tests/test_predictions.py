@@ -1,0 +1,256 @@
+"""A folder of predictions: names, failures, second calls, kills, processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from papers_shared.errors import UserError
+from papers_shared.predictions import RECORDS, Item, predict_into, weights_digest
+
+FILES = {"mask": "masks/{}.txt"}
+ASKED: list[str] = []
+"""Names of the images that were answered, of all calls of a test."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked() -> None:
+    ASKED.clear()
+
+
+def network(value: float = 1.0) -> nn.Module:
+    layer = nn.Linear(1, 1)
+    nn.init.constant_(layer.weight, value)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def run(
+    output: Path, paths: Sequence[Path], sentences: Sequence[str] = (), **more: Any
+) -> list[dict[str, Any]]:
+    def answer(items: Sequence[Item]) -> list[dict[str, Any]]:
+        records = []
+        for item in items:
+            ASKED.append(item.path.name)
+            text = item.path.read_text()
+            if text == "bug":
+                raise ZeroDivisionError("by zero")
+            if text == "not a number":
+                return [{"score": float("nan")}]
+            (output / FILES["mask"].format(item.name)).write_text(text)
+            records.append({"mask": FILES["mask"].format(item.name), "letters": len(text)})
+        return records
+
+    groups = [
+        [Item(path, {"sentence": s}) for s in sentences] if sentences else [Item(path)] for path in paths
+    ]
+    settings = {
+        "model": "m",
+        "network": network(),
+        "protocol": "plain",
+        "options": {"side": (1, 2)},
+        "files": FILES,
+    }
+    return predict_into(output, groups, answer, **(settings | more))
+
+
+def images(folder: Path, **texts: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.png").write_text(text)
+    return [folder / f"{name}.png" for name in texts]
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / RECORDS).read_text().splitlines()]
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [*images(tmp_path / "in", a="one", b="bug", c="not a number"), tmp_path / "in/missing.png"]
+    output = tmp_path / "out"
+    records = run(output, paths)
+    assert lines(output) == records
+    assert ["error" in record for record in records] == [False, True, True, True]
+    assert records[1]["error"] == "ZeroDivisionError: by zero"
+    said = capsys.readouterr().err
+    assert "Traceback" in said, "a fault of the program shows where it is"
+    assert "missing.png" in said
+    assert [path.name for path in (output / "masks").iterdir()] == ["a.txt"]
+
+
+def test_a_second_call_does_what_is_missing(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", a="one", b="bug")
+    output = tmp_path / "out"
+    run(output, paths[:1])
+    run(output, paths)
+    assert ASKED == ["a.png", "b.png"]
+    run(output, paths, skip_errors=True)
+    assert ASKED == ["a.png", "b.png"]
+    paths[1].write_text("whole")
+    os.utime(paths[0], (1, 1))  # another image under this name
+    records = run(output, paths)
+    assert ASKED == ["a.png", "b.png", "a.png", "b.png"]
+    assert [record["letters"] for record in records] == [3, 5]
+    assert len(lines(output)) == len(list((output / "masks").iterdir())) == 2
+
+
+def test_images_of_one_name_and_files_of_others_stay(tmp_path: Path) -> None:
+    (one,), (two,) = images(tmp_path / "x", a="one"), images(tmp_path / "y", A="two")
+    output = tmp_path / "out"
+    (output / "masks").mkdir(parents=True)
+    (output / "masks/A-2.txt").write_text("mine")
+    run(output, [one])
+    records = run(output, [two])
+    assert records[0]["mask"] == "masks/A-3.txt"
+    assert [record["file"] for record in lines(output)] == [str(one), str(two)]
+    assert (output / "masks/A-2.txt").read_text() == "mine"
+    records = run(output, [one], overwrite=True)
+    assert lines(output) == records
+    assert {path.name for path in (output / "masks").iterdir()} == {"a.txt", "A-2.txt"}
+
+
+def test_one_bad_member_does_not_fail_its_group(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", a="one", b="bug", c="three")
+    output = tmp_path / "out"
+
+    def answer(items: Sequence[Item]) -> list[dict[str, Any]]:
+        texts = [item.path.read_text() for item in items]
+        if "bug" in texts:
+            raise ValueError("bug")
+        return [{"letters": len(text)} for text in texts]
+
+    records = predict_into(
+        output,
+        [[Item(path) for path in paths]],
+        answer,
+        model="m",
+        network=network(),
+        protocol="plain",
+        options={},
+        files=FILES,
+    )
+    assert [record.get("letters") for record in records] == [3, None, 5]
+    assert records[1]["error"] == "ValueError: bug"
+
+
+def test_sentences_are_numbered(tmp_path: Path) -> None:
+    (path,) = images(tmp_path / "in", a="one")
+    run(tmp_path / "out", [path], ["x", "y", "x"], numbered=True)
+    records = run(tmp_path / "out", [path], ["z", "y"], numbered=True)
+    assert [(r["sentence"], r["mask"]) for r in records] == [("z", "masks/a-3.txt"), ("y", "masks/a-2.txt")]
+    assert [record["sentence"] for record in lines(tmp_path / "out")] == ["x", "z", "y"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"network": network(2.0)}, {"protocol": "other"}, {"options": {"side": (1, 3)}}], ids=str
+)
+def test_models_and_options_are_not_mixed(tmp_path: Path, more: dict[str, Any]) -> None:
+    paths = images(tmp_path / "in", a="one", b="two")
+    run(tmp_path / "out", paths[:1])
+    before = (tmp_path / "out" / RECORDS).read_text()
+    with pytest.raises(UserError, match="another model or with other options"):
+        run(tmp_path / "out", paths, **more)
+    assert (tmp_path / "out" / RECORDS).read_text() == before
+    assert len(run(tmp_path / "out", paths, overwrite=True, **more)) == 2
+
+
+@pytest.mark.parametrize("content", ["[]\n", "{}\n", '{"file": 1', "words\n"])
+def test_other_files_of_that_name_are_kept(tmp_path: Path, content: str) -> None:
+    paths = images(tmp_path / "in", a="one")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / RECORDS).write_text(content + "\n" * (not content.endswith("\n")))
+    with pytest.raises(UserError, match="choose another --output"):
+        run(tmp_path / "out", paths)
+
+
+def test_results_never_replace_images(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    image = tmp_path / "masks/a.txt"
+    image.write_text("one")
+    with pytest.raises(UserError, match="overwritten by its own result"):
+        run(tmp_path, [image], overwrite=True)
+    assert image.read_text() == "one"
+
+
+@pytest.mark.parametrize("name", ["x" * 250, ".", "a\nb", "con\udcff", "…" * 80, "a<b>"])
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.p"
+    path.write_text("one")
+    (record,) = run(tmp_path / "out", [path])
+    assert "error" not in record
+    assert (tmp_path / "out" / record["mask"]).is_file()
+    assert run(tmp_path / "out", [path]) == [record]
+    assert len(ASKED) == 1
+
+
+def test_the_digest_knows_the_weights(tmp_path: Path) -> None:
+    assert weights_digest(network()) == weights_digest(network())
+    assert weights_digest(network()) != weights_digest(network(2.0))
+    assert weights_digest(network().bfloat16()) != weights_digest(network())
+    assert weights_digest(nn.BatchNorm2d(2).to(memory_format=torch.channels_last))
+
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_predictions as t
+folder, pause = Path(sys.argv[2]), float(sys.argv[3])
+original = Path.read_text
+def slow(path, *a, **k):
+    if path.suffix == ".png":
+        time.sleep(pause)
+    return original(path, *a, **k)
+Path.read_text = slow
+t.run(folder / "out", sorted((folder / "in").iterdir()))
+"""
+
+
+def start(folder: Path, pause: float, **environment: str) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(folder), str(pause)]
+    return subprocess.Popen(arguments, env=os.environ | environment, stderr=subprocess.DEVNULL)
+
+
+def test_killed_anywhere_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", **{f"n{i:02}": f"text {i}" for i in range(30)})
+    for moment in range(3):
+        process = start(tmp_path, 0.02)
+        while (
+            not (tmp_path / "out" / RECORDS).exists()
+            or len((tmp_path / "out" / RECORDS).read_bytes().splitlines()) < 4 + 6 * moment
+        ):
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+    with open(tmp_path / "out" / RECORDS, "a") as file:
+        file.write('{"file": "half a li')
+    records = run(tmp_path / "out", sorted(paths))
+    assert 0 < len(ASKED) < 30
+    assert lines(tmp_path / "out") == records == run(tmp_path / "whole", sorted(paths))
+    assert len(list((tmp_path / "out/masks").iterdir())) == 30
+
+
+def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", **{f"n{i:02}": f"text {i}" for i in range(9)})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [
+        start(tmp_path, 0.0, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        for rank in range(2)
+    ]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert lines(tmp_path / "out") == run(tmp_path / "one", sorted(paths))
+    assert not list((tmp_path / "out").glob("predictions-*"))
