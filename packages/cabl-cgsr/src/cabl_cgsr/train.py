@@ -75,7 +75,12 @@ def train(recipe: Recipe) -> Path:
             )
             share = len(batch["label"]) / recipe.optim.batch_size
             run.backward({name: share * loss for name, loss in losses.items()})
-        metrics = run.update(step)
+        run.sum_losses(step)
+        run.clip_gradients()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.update_average()
+        metrics = run.read_metrics(step)
 
         run.log(step, metrics)
         if run.validates(step):

@@ -101,7 +101,12 @@ def train(recipe: Recipe) -> Path:
                 output = model(batch["image"])
                 losses = segmentation_losses(output, batch["labels"], loss, total, data.ignore_index)
             run.backward(losses)
-        metrics = run.update(step)
+        run.sum_losses(step)
+        run.clip_gradients()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.update_average()
+        metrics = run.read_metrics(step)
 
         run.log(step, metrics)
         if run.validates(step):

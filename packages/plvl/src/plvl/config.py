@@ -62,67 +62,67 @@ class ModelConfig:
     """Word pieces: a `vocab.txt`, or a folder or Hub name that has one; empty: that of `pretrained` or
     `text_pretrained`. A model folder carries its own."""
 
-    image_size: int = 448
+    image_size: Annotated[int, Within(1, 8192)] = 448
     """Side of the square images in pixels; the network itself takes any multiple of `patch_size`."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    mean: Annotated[tuple[float, float, float], Within(-1000, 1000)] = (0.485, 0.456, 0.406)
     """Subtracted from RGB pixels on 0..1."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: Annotated[tuple[float, float, float], Within(1e-6, 1000)] = (0.229, 0.224, 0.225)
     """Divides RGB pixels after the subtraction."""
-    max_tokens: int = 40
+    max_tokens: Annotated[int, Within(2, 65536)] = 40
     """Word pieces per sentence with [CLS] and [SEP]: longer sentences are cut, shorter ones padded."""
 
-    in_chans: int = 3
-    patch_size: int = 16
-    embed_dim: int = 768
+    in_chans: Annotated[int, Within(1, 1024)] = 3
+    patch_size: Annotated[int, Within(1, 1024)] = 16
+    embed_dim: Annotated[int, Within(1, 16384)] = 768
     """Width of the backbone."""
-    depth: int = 12
-    num_heads: int = 12
-    mlp_ratio: float = 4.0
-    local_blocks: tuple[int, ...] = (0, 1, 3, 4, 6, 7, 9, 10)
+    depth: Annotated[int, Within(1, 256)] = 12
+    num_heads: Annotated[int, Within(1, 1024)] = 12
+    mlp_ratio: Annotated[float, Within(0.01, 64)] = 4.0
+    local_blocks: Annotated[tuple[int, ...], Within(0, 255)] = (0, 1, 3, 4, 6, 7, 9, 10)
     """Backbone blocks whose self-attention stays inside windows; the others see the whole image."""
-    language_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    language_blocks: Annotated[tuple[int, ...], Within(0, 255)] = (2, 5, 8, 11)
     """Backbone blocks with cross-attention to the sentence (Table 4: `TABLE_4_LANGUAGE_BLOCKS`)."""
-    window_size: int = 14
+    window_size: Annotated[int, Within(1, 1024)] = 14
     """Side of a local block's windows in tokens: four quarters of a 448 image."""
-    pos_grid: int = 14
+    pos_grid: Annotated[int, Within(1, 1024)] = 14
     """Side in tokens of the absolute position table; resized to each image's grid."""
-    rel_pos_grid: int = 64
+    rel_pos_grid: Annotated[int, Within(1, 1024)] = 64
     """Side in tokens that the relative position tables of global blocks cover; resized to each image's grid."""
-    cross_heads: int = 8
+    cross_heads: Annotated[int, Within(1, 1024)] = 8
     """Heads of the backbone's cross-attention."""
-    adapter_dim: int = 64
+    adapter_dim: Annotated[int, Within(1, 16384)] = 64
     """Inner width of the language adapter in front of each cross-attention."""
-    cross_dropout: float = 0.1
+    cross_dropout: Annotated[float, Within(0, 0.99)] = 0.1
     """Dropout on the weights of the backbone's cross-attention."""
-    drop_path_rate: float = 0.1
+    drop_path_rate: Annotated[float, Within(0, 0.99)] = 0.1
     """Stochastic depth of the last backbone block; rises linearly from 0."""
     hide_text_padding: bool = False
     """Hide padding tokens from the backbone's cross-attention too; the authors attend to them there."""
 
-    vocab_size: int = 30522
-    text_dim: int = 768
-    text_depth: int = 12
-    text_heads: int = 12
-    text_mlp_dim: int = 3072
-    text_positions: int = 512
+    vocab_size: Annotated[int, Within(1, 10_000_000)] = 30522
+    text_dim: Annotated[int, Within(1, 16384)] = 768
+    text_depth: Annotated[int, Within(1, 256)] = 12
+    text_heads: Annotated[int, Within(1, 1024)] = 12
+    text_mlp_dim: Annotated[int, Within(1, 65536)] = 3072
+    text_positions: Annotated[int, Within(2, 65536)] = 512
     """Longest sentence that the language model has positions for."""
-    text_dropout: float = 0.1
+    text_dropout: Annotated[float, Within(0, 0.99)] = 0.1
 
     decoder: Literal["plvl", "eevg"] = "plvl"
     """plvl: the paper's last global blocks; eevg: EEVG's decoder with box token and token elimination (Table 7)."""
-    decoder_dim: int = 512
-    decoder_depth: int = 3
-    decoder_heads: int = 8
-    decoder_mlp_dim: int = 1024
-    decoder_dropout: float = 0.1
-    elimination: float = 0.015
+    decoder_dim: Annotated[int, Within(1, 16384)] = 512
+    decoder_depth: Annotated[int, Within(1, 256)] = 3
+    decoder_heads: Annotated[int, Within(1, 1024)] = 8
+    decoder_mlp_dim: Annotated[int, Within(1, 65536)] = 1024
+    decoder_dropout: Annotated[float, Within(0, 0.99)] = 0.1
+    elimination: Annotated[float, Within(0, 1)] = 0.015
     """eevg decoder: tokens whose score (0 to 1 within an image) is below this leave; 0: none (mixed runs: 0.0015)."""
-    elimination_keep: float = 0.1
+    elimination_keep: Annotated[float, Within(0, 1)] = 0.1
     """eevg decoder, training: share of the leaving tokens that stay all the same, drawn at random."""
 
     head: Literal["collaborative", "eevg"] = "collaborative"
     """collaborative: the paper's convolutional head (CMTH); eevg: EEVG's two MLPs (Table 7, eevg decoder only)."""
-    head_dim: int = 256
+    head_dim: Annotated[int, Within(1, 16384)] = 256
     """Width of each group's shared convolution; box branches have half of it."""
     head_groups: tuple[tuple[Task, ...], ...] = (("mask", "center"), ("offset", "size"))
     """Branches that share a part of the channels and a first convolution (Table 6: `TABLE_6_HEAD_GROUPS`)."""
@@ -149,9 +149,9 @@ class LossConfig:
     """official: the authors' code, with its sigmoid taken twice in the mask's focal loss and no positive cell
     for a centre that rounds off the map; sound: both corrected, see `plvl.losses`.
     """
-    det_weight: float = 0.1
+    det_weight: Annotated[float, Within(0)] = 0.1
     """Weight of GIoU + L1 + centre focal (eq. 7); the authors' mixed runs use 0.5 (boxes only) and 0.05."""
-    seg_weight: float = 1.0
+    seg_weight: Annotated[float, Within(0)] = 1.0
     """Weight of mask focal + dice (eq. 7)."""
 
 
@@ -179,13 +179,13 @@ class DataConfig:
     transform: Literal["default", "official"] = "default"
     """official: the authors' augmentation with its defects (letters swapped inside words, axes mixed up in the
     test of a crop, boxes that can end empty); default: these corrected, see `plvl.transforms`."""
-    flip: float = 0.5
+    flip: Annotated[float, Within(0, 1)] = 0.5
     """Probability of the horizontal flip, which also swaps left and right in the sentence."""
-    crop: float = 0.5
+    crop: Annotated[float, Within(0, 1)] = 0.5
     """Probability of a random crop where the sentence names no position in the image."""
     workers: Annotated[int, Within(-1, 1024)] = -1
     """Loader processes per training process; -1: one for each core that it may use, 12 at most."""
-    timeout: int = 600
+    timeout: Annotated[int, Within(0)] = 600
     """Seconds to wait for a batch of a loader process before the run ends with a sentence; 0: for ever."""
     verify: bool = False
     """Compare the contents of all files with those that a resumed run began with, in place of sizes and times."""
@@ -201,9 +201,9 @@ class OptimConfig(training.OptimConfig):
     micro_batch: int = 20
     lr: float = 2.5e-5
     """Rate of everything that `lr_vision` and `lr_text` do not cover."""
-    lr_vision: float = 1e-5
+    lr_vision: Annotated[float, Within(0)] = 1e-5
     """Rate of the backbone; `lr_groups` says of which of its parts."""
-    lr_text: float = 5e-6
+    lr_text: Annotated[float, Within(0)] = 5e-6
     """Rate of the language model."""
     lr_groups: Literal["paper", "official"] = "paper"
     """paper: `lr_vision` is for self-attention and feed-forward of the backbone (with their norms, patches and

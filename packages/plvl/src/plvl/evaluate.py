@@ -31,7 +31,7 @@ from papers_shared.hub import TRAINING
 from papers_shared.loading import loaded, make_loader
 from papers_shared.metrics import GroundingMetrics
 from papers_shared.progress import Progress
-from papers_shared.results import evaluation_file
+from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.text import read_json
 from papers_shared.training.distributed import make_accelerator, precision_of
 from plvl.config import ModelConfig
@@ -203,7 +203,10 @@ def run(options: EvaluateOptions) -> int:
         raise UserError(f"--batch-size is {options.batch_size!r}: give 1 or more")
     accelerator = make_accelerator(options.precision)
     use_precision(options.precision, accelerator.device)
-    data = options.data
+    data, output = options.data, _output(options)
+    named = {"model": options.model, "data": data.root, "split": options.split}
+    if accelerator.is_main_process:
+        check_evaluation(output, named)
     model = PLVL.from_pretrained(options.model, device=accelerator.device)
     with accelerator.main_process_first():
         quick_check(data, (options.split,)).raise_if_broken(f"plvl data check {data.root}")
@@ -219,10 +222,8 @@ def run(options: EvaluateOptions) -> int:
     )
     origin = json.loads(model.extra_files.get(TRAINING, b"{}"))
     origin.pop("val", None)
-    about = {"model": options.model, "trained": origin or None, "data": data.root, "split": options.split}
     if accelerator.is_main_process:
-        output = _output(options)
-        write_json(output, about | result)
+        write_json(output, {**named, "trained": origin or None, **result})
         print(table(result))
         print(f"\nmodel: {options.model}{_chosen(origin)}")
         print(f"{result['definition']}\nwritten: {output}")

@@ -79,7 +79,12 @@ def train(recipe: Recipe) -> Path:
         for batch in run.micro_batches(batches):
             output = model(batch["image"], batch["input_ids"], batch["attention_mask"])
             run.backward(grounding_losses(output, batch, recipe.loss, total))
-        metrics = run.update(step)
+        run.sum_losses(step)
+        run.clip_gradients()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.update_average()
+        metrics = run.read_metrics(step)
 
         run.log(step, metrics)
         if run.validates(step):

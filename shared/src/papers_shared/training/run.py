@@ -209,57 +209,70 @@ class TrainingRun:
         for name, value in losses.items():
             self._parts[name] = self._parts.get(name, 0.0) + value.detach()
 
-    def update(self, step: int) -> dict[str, float]:
-        """Clip the gradients, take the optimizer's step, and let the moving average follow.
+    def sum_losses(self, step: int) -> None:
+        """Sum the micro-batches' losses over all processes, and see to it that one that is not finite updates nothing.
 
-        A GPU is waited for once, when all of this is queued: whether the loss is finite, the optimizer is told on the
-        device. Where it cannot be told, as with fp16's loss scaler, the losses are read before its step.
-
-        Returns:
-            The losses of the global batch since the last call, their sum as `loss`, and with `--optim.clip-grad` the
-            norm of the gradients before they were scaled down to it, as `grad_norm`.
+        A GPU is not waited for: the optimizer is told on the device, and `read_metrics` stops the run. Where it cannot
+        be told, as with fp16's loss scaler, the losses are read here.
 
         Raises:
-            UserError: The sum is not finite: weights and names of samples are saved, and nothing is updated.
+            UserError: Read here, the loss is not finite.
         """
         told = self._signals.received is not None
-        sums = sum_over_processes(self._parts, self.accelerator, flag=told)
-        norms = self._clip()
-        names = [*self._parts, "flag", *norms]
-        values = torch.cat([sums, *(norm.reshape(1).to(sums) for norm in norms.values())])
+        self._values = {
+            name: value.reshape(1)
+            for name, value in zip(
+                [*self._parts, "flag"],
+                sum_over_processes(self._parts, self.accelerator, flag=told),
+                strict=True,
+            )
+        }
         self._parts = {}
-        queued = self._adamw.defaults["fused"] and self.accelerator.scaler is None
-        if queued:
+        if self._adamw.defaults["fused"] and self.accelerator.scaler is None:
+            sums = torch.cat([*self._values.values()])
             self._adamw.found_inf = (~sums.isfinite().all()).float()
         else:
-            metrics = self._read(step, names, values)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._update_average()
-        return self._read(step, names, values) if queued else metrics
+            self._check_finite(step, self._read())
 
-    def _clip(self) -> dict[str, Tensor]:
-        if not self.optim.clip_grad:
-            return {}
-        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
-        return {"grad_norm": whole(norm)}
+    def clip_gradients(self) -> None:
+        """Scale the gradients down to `--optim.clip-grad`, if it is on; their norm before that becomes a metric."""
+        if self.optim.clip_grad:
+            norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
+            self._values["grad_norm"] = whole(norm).reshape(1)
 
-    def _read(self, step: int, names: Sequence[str], values: Tensor) -> dict[str, float]:
-        """The metrics of a step by name; the run stops if a loss is not finite."""
-        metrics = dict(zip(names, values.tolist(), strict=True))
-        self._stopping = metrics.pop("flag") > 0
-        losses = {name: value for name, value in metrics.items() if name != "grad_norm"}
-        metrics = {"loss": sum(losses.values()), **metrics}
-        if not math.isfinite(metrics["loss"]):
-            samples = [name for batch in self._micro_batches for name in batch["name"]]
-            stop_on_divergence(self.folder, step, metrics, samples, self.network, self.accelerator)
-        return metrics
-
-    def _update_average(self) -> None:
+    def update_average(self) -> None:
         """Let the moving average follow the weights, if there is one and the loss scaler did not skip the step."""
         scaler = self.accelerator.scaler
         if self.ema is not None and (scaler is None or scaler.get_scale() >= self._scale):
             self.ema.update(self.network)
+
+    def read_metrics(self, step: int) -> dict[str, float]:
+        """Wait for the step that was queued, once.
+
+        Returns:
+            The losses of the global batch, their sum as `loss`, and with `--optim.clip-grad` the norm of the gradients
+            before they were scaled down to it, as `grad_norm`.
+
+        Raises:
+            UserError: The loss is not finite: weights and names of samples are saved, and nothing was updated.
+        """
+        metrics = self._read()
+        self._stopping = metrics.pop("flag") > 0
+        self._check_finite(step, metrics)
+        return metrics
+
+    def _read(self) -> dict[str, float]:
+        first = next(iter(self._values.values()))
+        read = torch.cat([value.to(first) for value in self._values.values()]).tolist()
+        metrics = dict(zip(self._values, read, strict=True))
+        losses = [value for name, value in metrics.items() if name not in ("flag", "grad_norm")]
+        return {"loss": sum(losses), **metrics}
+
+    def _check_finite(self, step: int, metrics: Mapping[str, float]) -> None:
+        if not math.isfinite(metrics["loss"]):
+            told = {name: value for name, value in metrics.items() if name != "flag"}
+            samples = [name for batch in self._micro_batches for name in batch["name"]]
+            stop_on_divergence(self.folder, step, told, samples, self.network, self.accelerator)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a training step to `log.jsonl` and the progress bar, and now and then to the trackers."""
