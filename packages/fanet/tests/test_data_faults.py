@@ -19,11 +19,11 @@ from fanet.cli import main
 from fanet.config import DataConfig, ModelConfig
 from fanet.data import check, class_names, load_image, load_mask, open_split, quick_check
 from fanet.data.cache import PixelCache
+from fanet.data.layouts import model_of_data
 from fanet.data.objects import runs_of
 from fanet.evaluate import evaluate
 from fanet.modeling.segmenter import Segmenter
 from fanet.recipes import toy
-from fanet.train import model_of_data
 from papers_shared.errors import UserError
 
 MASK = np.zeros((16, 24), np.uint8)

@@ -8,23 +8,20 @@ the same steps as one that is not.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fanet.config import ModelConfig, Recipe
+from fanet.config import Recipe
 from fanet.data import class_names, open_split, quick_check
 from fanet.data.cache import PixelCache
+from fanet.data.layouts import model_of_data
 from fanet.data.samples import ClassificationSamples, SegmentationSamples
-from fanet.drawing import class_palette
 from fanet.evaluate import evaluate, evaluate_classifier
 from fanet.losses import batch_mix, classification_losses, count_images, count_pixels, segmentation_losses
 from fanet.modeling.classifier import Classifier
 from fanet.modeling.segmenter import Segmenter
 from fanet.modeling.start_weights import follow_weights
 from fanet.transforms import classification_transform, train_transform
-from papers_shared.entries import shown
-from papers_shared.errors import UserError
 from papers_shared.training.distributed import report_lost_processes, start_processes
 from papers_shared.training.optimizer import parameter_groups
 from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
@@ -114,28 +111,6 @@ def train(recipe: Recipe) -> Path:
             run.record_validation(step, result)
         run.save_checkpoint(step)
     return run.finish()
-
-
-def model_of_data(recipe: Recipe, names: tuple[str, ...]) -> ModelConfig:
-    """The network's configuration with the names and colours of the data's classes, and the value it ignores.
-
-    Raises:
-        UserError: `--model.class-names` names other classes, or there are more colours than classes.
-    """
-    given = recipe.model.class_names
-    if given and given != names:
-        raise UserError(
-            f"--model.class-names gives {shown(list(given))}, and the classes of the data are {shown(list(names))}: "
-            "name those of the data with --data.class-names"
-        )
-    palette = class_palette(names, recipe.model.palette)
-    return replace(
-        recipe.model,
-        class_names=names,
-        palette=palette,
-        ignore_index=recipe.data.ignore_index,
-        image_size=recipe.model.image_size or recipe.data.crop_size,
-    )
 
 
 def smallest_micro_batch(recipe: Recipe) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fanet.config import DataConfig
+from fanet.config import DataConfig, ModelConfig, Recipe
 from fanet.data.codes import Codes
 from fanet.data.hub import HubSource
 from fanet.data.sources.base import WHOLE, FileSource, Item, Listing, Source, subfolders
@@ -18,6 +18,7 @@ from fanet.data.sources.folders import Folders
 from fanet.data.sources.label_studio import LabelStudio
 from fanet.data.sources.splits import matching, origins_of, set_aside, usual
 from fanet.data.sources.yolo import Yolo
+from fanet.drawing import class_palette
 from papers_shared.doctor import Finding
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
@@ -202,6 +203,28 @@ def class_names(data: DataConfig) -> tuple[str, ...]:
     if allowed := Names().problem(names):
         raise UserError(f"{source.base} names the classes {shown(list(names))}: they need {allowed}")
     return names
+
+
+def model_of_data(recipe: Recipe, names: tuple[str, ...]) -> ModelConfig:
+    """The network's configuration with the names and colours of the data's classes, and the value it ignores.
+
+    Raises:
+        UserError: `--model.class-names` names other classes, or there are more colours than classes.
+    """
+    given = recipe.model.class_names
+    if given and given != names:
+        raise UserError(
+            f"--model.class-names gives {shown(list(given))}, and the classes of the data are {shown(list(names))}: "
+            "name those of the data with --data.class-names"
+        )
+    palette = class_palette(names, recipe.model.palette)
+    return replace(
+        recipe.model,
+        class_names=names,
+        palette=palette,
+        ignore_index=recipe.data.ignore_index,
+        image_size=recipe.model.image_size or recipe.data.crop_size,
+    )
 
 
 def _whole(source: Source, data: DataConfig) -> str:
