@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,9 @@ def test_plvl(folder: Path) -> None:
     assert (folder / "BERT/vocab.txt").read_text() == (folder / "PLVL/vocab.txt").read_text()
 
 
+@pytest.mark.skipif(
+    find_spec("segment_anything") is None, reason="Meta's SAM checkpoints need segment-anything"
+)
 def test_cabl_cgsr(folder: Path) -> None:
     with torch.device("meta"):
         state = Classifier(BACKBONES["conformer_small"]).state_dict()
