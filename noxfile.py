@@ -108,6 +108,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def backbones(session: nox.Session) -> None:
+    """Nightly: the smallest model of each of timm's modules as a backbone of fanet; `-- MODULE ...` for some."""
+    install(session, "./packages/fanet")
+    session.run("python", "-m", "benchmarks.backbones", *(session.posargs or ["--needed", "95"]))
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Release files in dist/: an sdist and, from it, a wheel of every distribution, then a look inside."""
     install(session, *group("integration"))

@@ -270,6 +270,8 @@ def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
 def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str | Path) -> None:
     """Refuse weights that are not finite, or of another kind of number than the network's.
 
+    Limits at infinity that a new network has in the same entry are no damage.
+
     Args:
         own: The network's entries; names that it lacks are left to others.
 
@@ -284,6 +286,13 @@ def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], sour
         ) or tensor.is_complex():
             raise UserError(f"{source}: {name} holds {tensor.dtype}, which are no weights of this network")
         if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+            if (
+                name in own
+                and own[name] is not tensor
+                and not own[name].is_meta
+                and torch.equal(own[name], tensor)
+            ):
+                continue
             raise UserError(
                 f"{source}: {name} holds values that are not finite: the training diverged or the file is damaged"
             )
