@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from papers_shared.files import atomic_file
+from papers_shared.files import atomic_file, tensors_digest
 
 T = TypeVar("T")
 DAMAGED = (OSError, ValueError, EOFError, KeyError, SafetensorError)
@@ -160,10 +159,4 @@ def _load_verified(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def _digest(key: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.blake2b(key.encode(), digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hashlib.sha256(f"{key}\0{tensors_digest(tensors)}".encode()).hexdigest()

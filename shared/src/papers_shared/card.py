@@ -25,7 +25,6 @@ def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits
         pipeline_tag=task or None,
         license=origin.licence or None,
         tags=[package, *([] if origin.trained else ["untrained"])],
-        datasets=None,
         model_name=f"{kind} {origin.recipe}".strip(),
         eval_results=[
             EvalResult(
@@ -44,9 +43,8 @@ def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits
     sections = [f"---\n{data.to_yaml()}\n---", f"# {kind}", about]
     if limits:
         sections.append(f"## Limits\n\n{limits}")
-    module = package.replace("-", "_")
     sections.append(
-        f"## Use\n\n```python\nfrom {module} import {kind}\n\n"
+        f"## Use\n\n```python\nfrom {package} import {kind}\n\n"
         f'model = {kind}.from_pretrained("PATH OR REPOSITORY")\n```'
     )
     if origin.steps:

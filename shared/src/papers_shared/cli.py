@@ -61,12 +61,8 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         return f"out of memory ({str(error).splitlines()[0][:300]})" if str(error) else "out of memory"
-    if isinstance(error, RuntimeError) and "home directory" in str(
-        error
-    ):  # of `~name`, from `Path.expanduser`
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `Path.expanduser`
         return "a path begins with ~ and the name of nobody on this machine: write it out"
-    if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return f"a path begins with ~ and a name, and there is no such user ({error})"
     if not isinstance(error, OSError):
         return _of_loader(error)
     if error.errno == errno.ENOSPC:

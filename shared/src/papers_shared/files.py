@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -108,6 +109,28 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         except SafetensorError as error:
             number = errno.ENOSPC if "code: 28" in str(error) else errno.EIO
             raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in hexadecimal: the same on every device and in every layout."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        if tensor.numel():
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def cache_folder(package: str, folder: str | Path = "") -> Path:

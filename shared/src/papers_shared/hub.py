@@ -186,7 +186,7 @@ class PretrainedFolder:
             )
         if path.is_file():
             description = read_json(path)
-            if not isinstance(description, dict) or not {"class", "config", "format"} <= description.keys():
+            if not describes_model(description):
                 raise UserError(
                     f"{folder} holds a model of another library and would be replaced: name a new folder"
                 )
@@ -213,7 +213,7 @@ class PretrainedFolder:
         if not path.is_file():
             raise UserError(f"{folder} has no {CONFIG}: it is not a model folder{_hint(folder)}")
         description = read_json(path)
-        if not isinstance(description, dict) or not {"class", "config", "format"} <= description.keys():
+        if not describes_model(description):
             raise UserError(f"{path} does not describe a model{_hint(folder)}")
         if description["format"] != FORMAT:
             raise UserError(
@@ -227,6 +227,11 @@ class PretrainedFolder:
             config = {key: value for key, value in config.items() if key not in cls.RETIRED_OPTIONS}
         origin = dataclass_from_json(Origin, description.get("origin", {}), f"{path}: origin")
         return dataclass_from_json(config_class, config, f"{path}: config"), origin
+
+
+def describes_model(description: Any) -> bool:
+    """Whether the content of a `config.json` is that of a model folder of this project."""
+    return isinstance(description, dict) and {"class", "config", "format"} <= description.keys()
 
 
 def open_model(cls: type[Self], model: str | Path, device: Device = "auto") -> Self:

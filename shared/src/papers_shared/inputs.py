@@ -10,7 +10,7 @@ from pathlib import Path
 
 from papers_shared.errors import UserError
 from papers_shared.files import is_litter
-from papers_shared.paths import safe_name, user_path
+from papers_shared.paths import free_name, safe_name, user_path
 from papers_shared.results import RECORDS
 from papers_shared.text import read_text
 
@@ -23,16 +23,8 @@ IMAGE_SUFFIXES = frozenset(
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """One output name per image: its safe stem, with -2, -3, ... where an earlier one has it (case ignored)."""
-    names: list[str] = []
     taken: set[str] = set()
-    for path in paths:
-        stem = name = safe_name(path.stem)
-        number = 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    return [free_name(safe_name(path.stem), taken) for path in paths]
 
 
 def match_images(inputs: Sequence[str]) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from papers_shared.errors import UserError
+from papers_shared.threads import usable_cores
 
 MOST_WORKERS = 12
 PREFETCHED = 4
@@ -25,8 +26,7 @@ def worker_count(asked: int) -> int:
     """
     if asked >= 0:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return min(MOST_WORKERS, max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def make_loader(

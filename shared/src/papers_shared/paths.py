@@ -57,6 +57,19 @@ def safe_name(stem: str) -> str:
     return plain or "image"
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, with -2, -3, ... where it is taken already, whatever the case of the letters.
+
+    Args:
+        taken: In lower case; the new name is added.
+    """
+    free, number = name, 2
+    while free.lower() in taken:
+        free, number = f"{name}-{number}", number + 1
+    taken.add(free.lower())
+    return free
+
+
 def _climbs(name: str) -> bool:
     depth = 0
     for part in name.split("/"):

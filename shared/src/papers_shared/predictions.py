@@ -10,7 +10,6 @@ images of the same model with the same options, and nothing else.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import traceback
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
-from papers_shared.files import atomic_file, check_writable, lock_file, make_folder
+from papers_shared.files import atomic_file, check_writable, lock_file, make_folder, tensors_digest
 from papers_shared.paths import safe_name
 from papers_shared.progress import Progress
 from papers_shared.results import RECORDS
@@ -58,14 +57,7 @@ class Item:
 
 def weights_digest(network: nn.Module) -> str:
     """SHA-256 of the weights of a network, 16 digits of it: the same on every device."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        plain = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(plain.view(torch.uint8).numpy() if plain.numel() else b"")
-    return digest.hexdigest()[:16]
+    return tensors_digest(network.state_dict())[:16]
 
 
 def predict_into(
@@ -214,8 +206,8 @@ class _Folder:
         known = {self.key(record): record for record in records}
         done = set()
         for item in items:
-            record = known.get(self.key_of(item))
-            if record is None or {name: record.get(name) for name in _stamp(item.path)} != _stamp(item.path):
+            record, stamp = known.get(self.key_of(item)), _stamp(item.path)
+            if record is None or {name: record.get(name) for name in stamp} != stamp:
                 continue
             if skip_errors or "error" not in record:
                 done.add(self.key_of(item))

@@ -13,6 +13,7 @@ from pathlib import Path
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file
 from papers_shared.progress import Progress
+from papers_shared.threads import usable_cores
 
 
 def broken_files(
@@ -40,7 +41,7 @@ def broken_files(
     known, stamps = _remembered(memory), [_stamp(path) for path in paths]
     unknown = [i for i, name in enumerate(names) if not stamps[i] or known.get(name) != stamps[i]]
     broken: dict[Path, str] = {}
-    pool = ThreadPoolExecutor(_cores())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         with Progress(len(unknown), unit=kind, enabled=progress and bool(unknown)) as bar:
             answers = pool.map(lambda index: _problem(paths[index], examine), unknown)
@@ -87,7 +88,3 @@ def _common(names: Sequence[str]) -> str:
     with suppress(ValueError):
         return os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
     return ""
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

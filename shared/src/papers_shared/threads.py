@@ -1,7 +1,8 @@
-"""Models and refiners that several threads share."""
+"""Threads: how many there can be, and models and refiners that several share."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ class _Use:
 
 
 _uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def lock_of(shared: Any) -> threading.RLock:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from papers_shared.errors import UserError
-from papers_shared.files import atomic_file, cache_folder, make_folder
+from papers_shared.files import atomic_file, cache_folder, file_digest, make_folder
 from papers_shared.foreign import no_checkpoint
 from papers_shared.paths import safe_name, user_path
 
@@ -46,7 +46,7 @@ class Weights:
 
 
 def fetch_weights(
-    source: str | Path, *, sha256: str = "", package: str, beside: Sequence[str] = ()
+    source: str | Path, *, sha256: str = "", package: str, beside: Sequence[str] = (), option: str = ""
 ) -> Weights:
     """The weight file that `source` names, on this machine and hashed.
 
@@ -56,13 +56,22 @@ def fetch_weights(
         sha256: What the file must have as its digest; empty: anything, the digest is recorded.
         package: Files from https addresses are kept in its cache folder, under `weights`.
         beside: Names of small files that are brought along from a Hub repository where it has them.
+        option: The option that named the source; messages begin with it.
 
     Raises:
         UserError: There is no such file or more than one, it cannot be had, its digest is another one, or it is a web
             page or a pointer in place of a checkpoint.
     """
+    try:
+        return _fetched(str(source), sha256, package, beside)
+    except UserError as error:
+        if not option:
+            raise
+        raise UserError(f"{option}: {error}") from error
+
+
+def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Weights:
     expected = _digest_of_option(sha256)
-    text = str(source)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
     if scheme:
         file, origin = _from_address(text, scheme[1].lower(), expected, package), text
@@ -83,15 +92,6 @@ def kept_file(address: str, package: str) -> Path:
     parts = urlsplit(address)
     name = safe_name(unquote(parts.path.rpartition("/")[2]) or parts.netloc)
     return cache_folder(package) / "weights" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of the bytes of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def is_weight_file(name: str | Path) -> bool:

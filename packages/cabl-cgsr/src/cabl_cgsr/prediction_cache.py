@@ -23,7 +23,7 @@ from cabl_cgsr.prompts import Prompts
 from papers_shared.cache import TensorCache
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.devices import device_of
-from papers_shared.files import cache_folder
+from papers_shared.files import cache_folder, tensors_digest
 from papers_shared.images import regular_file
 from papers_shared.sam import PromptedSegmenter
 
@@ -103,7 +103,7 @@ def model_key(localizer: Any, config: ModelConfig | None = None, precision: str 
         precision,
         device_of(localizer).type,
     ]
-    return joined_key(json.dumps(described, sort_keys=True), _weights(localizer))
+    return joined_key(json.dumps(described, sort_keys=True), tensors_digest(localizer.state_dict()))
 
 
 def refiner_key(refiner: PromptedSegmenter) -> str:
@@ -114,7 +114,7 @@ def refiner_key(refiner: PromptedSegmenter) -> str:
         if isinstance(value, int | float | str) and not name.startswith("_")
     }
     network = getattr(refiner, "network", None)
-    weights = _weights(network) if isinstance(network, nn.Module) else ""
+    weights = tensors_digest(network.state_dict()) if isinstance(network, nn.Module) else ""
     made_by = f"{type(refiner).__qualname__} {_release()}"
     return joined_key(made_by, refiner.name, json.dumps(switches, sort_keys=True), weights)
 
@@ -152,11 +152,3 @@ def _release() -> str:
         return version("papers-shared")
     except PackageNotFoundError:
         return "not installed"
-
-
-def _weights(network: nn.Module) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -138,7 +138,7 @@ class DataConfig:
     timeout: Annotated[int, Within(0)] = 600
     """Seconds to wait for a batch of a loader process before the run ends with a sentence; 0: for ever."""
     verify: bool = False
-    """Compare the contents of all files with those that a resumed run began with, in place of sizes and times."""
+    """Compare the contents of all files with those at the run's last start, in place of sizes and times."""
     cache: str = ""
     """Folder of decoded images and masks; empty: the user cache folder (`fanet data cache` shows and clears it)."""
     cache_gb: Annotated[float, Within(0, 1e6)] = 24.0

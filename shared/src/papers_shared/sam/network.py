@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from papers_shared.cache import TensorCache
 from papers_shared.devices import DTYPES, autocast
 from papers_shared.errors import UserError
+from papers_shared.files import tensors_digest
 from papers_shared.sam.frame import PADDED, PREPROCESSING, Frame, Preparation
 from papers_shared.sam.protocol import Box, Points, SamResult, check_box_inside, check_image, check_prompt
 from papers_shared.types import Precision
@@ -174,9 +175,5 @@ class SamNetwork(ABC):
             return ""
         if not hasattr(self, "_digest"):
             made_by = f"{type(self).__name__} {type(self.network).__name__}"
-            digest = hashlib.blake2b(made_by.encode(), digest_size=16)
-            for name, value in sorted(self.network.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-            self._digest = digest.hexdigest()
+            self._digest = f"{made_by} {tensors_digest(self.network.state_dict())}"
         return self._digest

@@ -1,4 +1,4 @@
-"""Whether the training samples are those that the run began with."""
+"""Whether the training samples are those of the run's last start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 1000
 
 
 def changed_samples(folder: Path, rows: Any, *, contents: bool) -> str:
-    """Remember the samples of a run in `samples.txt`, and say what has changed since it began; empty: nothing.
+    """Remember the samples of a run in `samples.txt`, and say what has changed since its last start; empty: nothing.
 
     The steps of a run are those of its data: an image that is replaced between two starts goes into the rest of them.
 
@@ -35,8 +35,8 @@ def changed_samples(folder: Path, rows: Any, *, contents: bool) -> str:
         return ""
     more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
     return (
-        f"the training data has changed since this run began ({changed[0]}{more}, by {how}): earlier steps saw it as "
-        "it was; choose another --run.output to train on the new data from the start"
+        f"the training data has changed since this run was last started ({changed[0]}{more}, by {how}): earlier steps "
+        "saw it as it was; choose another --run.output to train on the new data from the start"
     )
 
 

@@ -219,18 +219,11 @@ class TrainingRun:
             UserError: Read here, the loss is not finite.
         """
         told = self._signals.received is not None
-        self._values = {
-            name: value.reshape(1)
-            for name, value in zip(
-                [*self._parts, "flag"],
-                sum_over_processes(self._parts, self.accelerator, flag=told),
-                strict=True,
-            )
-        }
+        self._named = [*self._parts, "flag"]
+        self._values = sum_over_processes(self._parts, self.accelerator, flag=told)
         self._parts = {}
         if self._adamw.defaults["fused"] and self.accelerator.scaler is None:
-            sums = torch.cat([*self._values.values()])
-            self._adamw.found_inf = (~sums.isfinite().all()).float()
+            self._adamw.found_inf = (~self._values.isfinite().all()).float()
         else:
             self._check_finite(step, self._read())
 
@@ -238,7 +231,8 @@ class TrainingRun:
         """Scale the gradients down to `--optim.clip-grad`, if it is on; their norm before that becomes a metric."""
         if self.optim.clip_grad:
             norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
-            self._values["grad_norm"] = whole(norm).reshape(1)
+            self._named.append("grad_norm")
+            self._values = torch.cat([self._values, whole(norm).reshape(1).to(self._values)])
 
     def update_average(self) -> None:
         """Let the moving average follow the weights, if there is one and the loss scaler did not skip the step."""
@@ -262,9 +256,7 @@ class TrainingRun:
         return metrics
 
     def _read(self) -> dict[str, float]:
-        first = next(iter(self._values.values()))
-        read = torch.cat([value.to(first) for value in self._values.values()]).tolist()
-        metrics = dict(zip(self._values, read, strict=True))
+        metrics = dict(zip(self._named, self._values.tolist(), strict=True))
         losses = [value for name, value in metrics.items() if name not in ("flag", "grad_norm")]
         return {"loss": sum(losses), **metrics}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from papers_shared.errors import UserError
 from papers_shared.files import (
+    file_digest,
     fsync_tree,
     lock_file,
     restore_folders,
@@ -74,7 +74,7 @@ class RunFolder:
             write_json(partial / STATE, state)
             fsync_tree(partial)
             files = sorted(partial.iterdir())
-            marks = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
+            marks = {file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in files}
             write_json(partial / MARKER, marks)
         self._prune(final, keep)
         return final
@@ -191,7 +191,7 @@ def _problem(path: Path, *, content: bool = False) -> str | None:
     altered = []
     if content:
         whole = [name for name in there if name not in resized]
-        altered = [name for name in whole if marks[name][1] and _digest(path / name) != marks[name][1]]
+        altered = [name for name in whole if marks[name][1] and file_digest(path / name) != marks[name][1]]
     parts = [("missing", missing), ("of another size", resized), ("not as written", altered)]
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names) or None
 
@@ -206,14 +206,6 @@ def _marks(path: Path) -> dict[str, tuple[int, str]]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

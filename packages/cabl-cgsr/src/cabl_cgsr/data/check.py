@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from papers_shared.files import cache_folder
 from papers_shared.images import verify_image
 from papers_shared.progress import Progress
 from papers_shared.sound_files import broken_files
+from papers_shared.threads import usable_cores
 from papers_shared.written import MANIFEST
 
 SEEN = (
@@ -304,8 +304,7 @@ def _said(error: BaseException) -> str:
 
 def _examine_all(listing: Listing, data: DataConfig, progress: bool) -> Iterator[Facts]:
     """`examine` for every item, in order, on all cores: Pillow decodes without holding Python's lock."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         with Progress(len(listing.items), unit=f"{listing.dataset} image", enabled=progress) as bar:
             results = pool.map(lambda item: examine(item, listing, data), listing.items)

@@ -17,7 +17,7 @@ from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable, check_room, make_folder, writing_folder
 from papers_shared.images import verify_image
-from papers_shared.predictions import safe_name
+from papers_shared.paths import free_name, safe_name
 from papers_shared.progress import Progress
 from papers_shared.written import own_files, write_manifest
 
@@ -82,15 +82,10 @@ def _write_image(row: dict[str, Any], folder: Path, taken: set[str]) -> str:
     suffix = suffix_of(source.name)
     plain = row["name"][: -len(suffix)] if row["name"].lower().endswith(suffix) else row["name"]
     parts = [safe_name(one) for one in plain.split("/") if one not in ("", ".", "..")]
-    stem = "/".join(parts) or "image"
-    name, number = stem, 2
-    while f"{part}/{name}".lower() in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(f"{part}/{name}".lower())
-    file = folder / part / f"{name}{suffix}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, file)
-    return f"{part}/{name}{suffix}"
+    name = free_name(f"{part}/{'/'.join(parts) or 'image'}", taken) + suffix
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / name)
+    return name
 
 
 def _write_mask(row: dict[str, Any], folder: Path, image: str) -> str:

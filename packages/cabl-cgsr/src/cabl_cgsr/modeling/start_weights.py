@@ -24,10 +24,9 @@ def load_start(backbone: Conformer, config: ModelConfig) -> str:
         UserError: There are no such weights, or they are not exactly those of this backbone.
     """
     option = f"--model.pretrained {config.pretrained!r}"
-    try:
-        weights = fetch_weights(config.pretrained, package="cabl-cgsr", beside=(CONFIG,))
-    except UserError as error:
-        raise UserError(f"--model.pretrained: {error}") from error
+    weights = fetch_weights(
+        config.pretrained, package="cabl-cgsr", beside=(CONFIG,), option="--model.pretrained"
+    )
     description = weights.file.with_name(CONFIG)
     if weights.file.name in SAME_WEIGHTS and description.is_file():
         _check_backbone(read_json(description), config.backbone, option)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from fanet.data.pixels import Row, decode_image, open_entry, orientation_of, sou
 from papers_shared.doctor import Finding
 from papers_shared.errors import UserError
 from papers_shared.progress import Progress
+from papers_shared.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def examine_all(
         return [examine(rows[index], len(names), ignore_index) for index in batch]
 
     done = 0
-    pool = ThreadPoolExecutor(_cores())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         with Progress(len(rows), unit=f"{split} image", enabled=progress) as bar:
             for facts in pool.map(examine_batch, batches):
@@ -123,7 +123,3 @@ def without(message: str, where: str) -> str:
     while where and message.startswith(where):
         message = message.removeprefix(where).lstrip(" :")
     return message.removeprefix("is ").removesuffix(".")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

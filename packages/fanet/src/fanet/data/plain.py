@@ -18,7 +18,7 @@ from fanet.data.sources.splits import usual
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable, write_text, writing_folder
-from papers_shared.paths import safe_name
+from papers_shared.paths import free_name, safe_name
 from papers_shared.progress import Progress
 from papers_shared.written import own_files, write_manifest
 
@@ -63,7 +63,8 @@ def _write_split(
     with Progress(len(rows), unit=f"{split} image") as bar:
         for number, row in enumerate(rows, start=1):
             try:
-                written += _write_row(row, folder, name, _free_name(row["name"], taken), len(names), data)
+                plain = "/".join(safe_name(part) for part in row["name"].split("/") if part)
+                written += _write_row(row, folder, name, free_name(plain, taken), len(names), data)
             except UserError as error:
                 report.add("error", f"{split}/{row['name']}", f"left out: {error}")
             bar.update(number)
@@ -87,13 +88,3 @@ def _write_row(row: Row, folder: Path, split: str, name: str, classes: int, data
         shutil.copyfile(entry["path"], folder / files[0])
     Image.fromarray(labels).save(folder / files[1])
     return files
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """A name that file systems take, with -2, -3, ... where an earlier image has it."""
-    plain = "/".join(safe_name(part) for part in name.split("/") if part)
-    free, number = plain, 2
-    while free.lower() in taken:
-        free, number = f"{plain}-{number}", number + 1
-    taken.add(free.lower())
-    return free

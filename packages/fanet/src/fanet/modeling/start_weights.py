@@ -51,10 +51,7 @@ def find_start(config: ModelConfig) -> StartWeights:
         return StartWeights()
     if config.pretrained == "timm":
         return _of_timm(config.backbone)
-    try:
-        weights = fetch_weights(config.pretrained, package="fanet", beside=(CONFIG,))
-    except UserError as error:
-        raise UserError(f"--model.pretrained: {error}") from error
+    weights = fetch_weights(config.pretrained, package="fanet", beside=(CONFIG,), option="--model.pretrained")
     description = weights.file.with_name(CONFIG)
     if weights.file.name not in SAME_WEIGHTS or not description.is_file():
         return StartWeights(weights)
@@ -149,10 +146,7 @@ def _of_timm(backbone: str) -> StartWeights:
         where = f": {AUTHORS_WEIGHTS}" if backbone.split(".")[0] in MODELS else ""
         raise UserError(f"--model.pretrained timm: timm has no weights of {backbone!r}{where}")
     name = source if isinstance(source, str) else "/".join(source)  # a repository, and a file in it
-    try:
-        weights = fetch_weights(name, package="fanet")
-    except UserError as error:
-        raise UserError(f"--model.pretrained timm: {error}") from error
+    weights = fetch_weights(name, package="fanet", option="--model.pretrained timm")
     saved = {name: _scaled(getattr(described, name)) for name in ("mean", "std")}
     return StartWeights(weights, saved, described.license or "")
 

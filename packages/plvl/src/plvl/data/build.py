@@ -31,7 +31,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
-from papers_shared.files import write_json, writing_folder
+from papers_shared.files import file_digest, write_json, writing_folder
 from papers_shared.images import open_image
 from plvl.data.items import Item, Listing, RowMaker
 from plvl.data.layouts import FORMAT, MANIFEST, read_manifest
@@ -43,6 +43,8 @@ STORED = Features({**FEATURES, "image": Value("string")})
 SAY_EVERY = 20_000
 IMAGES = "images"
 """Folder of images that lay inside a data set."""
+DIGITS = 24
+"""Of the digest that names each of them."""
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 SPLIT_NAME = re.compile(r"\w[\w .+-]{0,99}")
 Missing = Literal["error", "drop", "keep"]
@@ -161,16 +163,9 @@ def _own_files(folder: Path) -> list[str]:
     if not (folder / MANIFEST).is_file():
         return []
     splits = read_manifest(folder)["splits"]
-    names = (
-        "{}.jsonl",
-        f"{IMAGES}/*.png",
-        f"{IMAGES}/*.jpg",
-        f"{IMAGES}/*.webp",
-        "{}/*.arrow",
-        "{}/dataset_info.json",
-        "{}/state.json",
-    )
-    return [MANIFEST, *(name.format(glob.escape(split)) for split in splits for name in names)]
+    names = ("{}.jsonl", "{}/*.arrow", "{}/dataset_info.json", "{}/state.json")
+    images = [f"{IMAGES}/{'[0-9a-f]' * DIGITS}{suffix}" for suffix in SUFFIXES.values()]
+    return [MANIFEST, *images, *(name.format(glob.escape(split)) for split in splits for name in names)]
 
 
 def _with_file(item: Item, folder: Path, output: Path) -> Item:
@@ -182,7 +177,7 @@ def _with_file(item: Item, folder: Path, output: Path) -> Item:
         suffix = SUFFIXES.get(image.format or "", "")
     if not suffix:
         raise UserError(f"{item.where or repr(item.name)}: its image is no PNG, JPEG or WebP")
-    name = f"{hashlib.sha256(content).hexdigest()[:24]}{suffix}"
+    name = f"{hashlib.sha256(content).hexdigest()[:DIGITS]}{suffix}"
     file = folder / IMAGES / name
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
@@ -191,15 +186,6 @@ def _with_file(item: Item, folder: Path, output: Path) -> Item:
         height, width = image_size({"image": item.image, "name": item.name})
         item = replace(item, width=width, height=height)
     return replace(item, image=file_entry(output.resolve() / IMAGES / name))
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Absent:

@@ -15,6 +15,7 @@ import numpy as np
 from papers_shared.doctor import Finding, Report, Severity
 from papers_shared.errors import UserError
 from papers_shared.progress import Progress
+from papers_shared.threads import usable_cores
 from plvl.config import DataConfig
 from plvl.data.layouts import locate, read_manifest
 from plvl.data.masks import box_of_mask, load_mask
@@ -148,7 +149,6 @@ def examine(row: Row, image: bool = True) -> list[Finding]:
 
 def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
     """`examine` for every row on all cores, in order; each image once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seen: set[tuple[str, int, int]] = set()
     jobs = []
     for index, (entry, *size) in enumerate(values_of(rows, "image", "width", "height")):
@@ -162,7 +162,7 @@ def _examine_all(rows: datasets.Dataset, split: str, progress: bool) -> Iterator
         return examine(rows[job[0]], job[1])
 
     with (
-        ThreadPoolExecutor(cores) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         Progress(len(jobs), unit=f"{split} sentence", enabled=progress) as bar,
     ):
         for start in range(0, len(jobs), 256):

@@ -9,7 +9,7 @@ from transformers import BertModel
 
 from papers_shared.errors import UserError
 from papers_shared.foreign import check_fits
-from papers_shared.hub import CONFIG, WEIGHTS
+from papers_shared.hub import CONFIG, WEIGHTS, describes_model
 from papers_shared.provenance import Origin, drawn
 from papers_shared.text import read_json
 from papers_shared.weights import Weights, fetch_weights
@@ -58,7 +58,9 @@ def open_bert(config: ModelConfig) -> tuple[BertModel, Weights]:
         UserError: There is no such model, or it has other sizes than the configuration.
     """
     option = f"--model.text-pretrained {config.text_pretrained!r}"
-    weights = _fetch(config.text_pretrained, "--model.text-pretrained", BERT_EXTRAS)
+    weights = fetch_weights(
+        config.text_pretrained, package="plvl", beside=BERT_EXTRAS, option="--model.text-pretrained"
+    )
     converted = _converted(weights, option, {"language"}, "BERT")
     heads, _ = read_bert_extras(weights.file)
     found, _ = bert_options(replace(converted.config, text_heads=heads or config.text_heads))
@@ -82,7 +84,7 @@ def open_bert(config: ModelConfig) -> tuple[BertModel, Weights]:
 def _load_vision(backbone: LanguageGuidedViT, source: str) -> Weights:
     """Start weights of all but the guides, which stay fresh."""
     option = f"--model.vision-pretrained {source!r}"
-    weights = _fetch(source, "--model.vision-pretrained", (CONFIG,))
+    weights = fetch_weights(source, package="plvl", beside=(CONFIG,), option="--model.vision-pretrained")
     if _is_own(weights):
         tensors = LanguageGuidedViT.from_pretrained(weights.file.parent).state_dict()
     else:
@@ -101,7 +103,7 @@ def _load_whole(model: PLVL, source: str) -> tuple[tuple[str, ...], Weights]:
         The parts that no one has trained, and where the weights lie.
     """
     option = f"--model.pretrained {source!r}"
-    weights = _fetch(source, "--model.pretrained", (CONFIG, VOCABULARY))
+    weights = fetch_weights(source, package="plvl", beside=(CONFIG, VOCABULARY), option="--model.pretrained")
     if _is_own(weights):
         start = PLVL.from_pretrained(weights.file.parent)
         tensors, config, untrained = start.state_dict(), start.config, start.origin.untrained
@@ -118,20 +120,12 @@ def _load_whole(model: PLVL, source: str) -> tuple[tuple[str, ...], Weights]:
     return untrained, weights
 
 
-def _fetch(source: str, option: str, beside: tuple[str, ...]) -> Weights:
-    try:
-        return fetch_weights(source, package="plvl", beside=beside)
-    except UserError as error:
-        raise UserError(f"{option}: {error}") from error
-
-
 def _is_own(weights: Weights) -> bool:
     """Do the weights lie in a model folder of this package?"""
     description = weights.file.with_name(CONFIG)
     if weights.file.name != WEIGHTS or not description.is_file():
         return False
-    described = read_json(description)
-    return isinstance(described, dict) and {"class", "config", "format"} <= described.keys()
+    return describes_model(read_json(description))
 
 
 def _converted(weights: Weights, option: str, roots: set[str], what: str) -> Converted:
