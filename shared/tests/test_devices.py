@@ -49,6 +49,15 @@ def test_auto_takes_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(select_device("cpu")) == "cpu"
 
 
+def test_processes_of_a_launcher_share_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    _seen(monkeypatch, 2)
+    for rank, expected in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert str(select_device()) == str(select_device("cuda")) == expected
+    assert str(select_device("cuda:1")) == "cuda:1"
+    assert str(select_device("cpu")) == "cpu"
+
+
 @pytest.mark.parametrize(
     ("device", "message"),
     [

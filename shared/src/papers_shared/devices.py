@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 
@@ -20,6 +21,8 @@ PIXELS_AT_ONCE = 16 * 512 * 512
 def select_device(device: Device = "auto") -> torch.device:
     """The device that an option names; auto takes the first of cuda, mps and cpu that torch sees.
 
+    Processes that a launcher started on one machine (`LOCAL_RANK`) take its GPUs in turn, unless one is named.
+
     Raises:
         UserError: It is no such name, or torch does not see that device.
     """
@@ -33,6 +36,8 @@ def select_device(device: Device = "auto") -> torch.device:
         raise UserError("--device mps: torch sees no GPU of Apple's here; use --device cpu, or auto")
     if device.startswith("cuda") and not cuda:
         raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu, or auto")
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % cuda}"
     number = int(device.partition(":")[2] or 0)
     if number and number >= cuda:
         raise UserError(f"--device {device}: torch sees {cuda} GPUs here, counted from 0")
