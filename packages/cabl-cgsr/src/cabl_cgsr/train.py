@@ -75,8 +75,8 @@ def train(recipe: Recipe) -> Path:
             )
             share = len(batch["label"]) / recipe.optim.batch_size
             run.backward({name: share * loss for name, loss in losses.items()})
-        run.sum_losses(step)
         run.clip_gradients()
+        run.sum_losses(step)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.update_average()

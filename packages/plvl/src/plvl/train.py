@@ -79,8 +79,8 @@ def train(recipe: Recipe) -> Path:
         for batch in run.micro_batches(batches):
             output = model(batch["image"], batch["input_ids"], batch["attention_mask"])
             run.backward(grounding_losses(output, batch, recipe.loss, total))
-        run.sum_losses(step)
         run.clip_gradients()
+        run.sum_losses(step)
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.update_average()

@@ -111,6 +111,7 @@ class TrainingRun:
         self.start = 0
         self.best: dict[str, dict[str, Any]] = {name: {"score": None, "step": 0} for name in best_by}
         self._parts: dict[str, Tensor] = {}
+        self._norms: dict[str, Tensor] = {}
         self._signals, self._stopping = StopSignals(), False
 
     def prepare(
@@ -209,30 +210,30 @@ class TrainingRun:
         for name, value in losses.items():
             self._parts[name] = self._parts.get(name, 0.0) + value.detach()
 
+    def clip_gradients(self) -> None:
+        """Scale the gradients down to `--optim.clip-grad`, if it is on; their norm before that becomes a metric."""
+        if self.optim.clip_grad:
+            norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
+            self._norms = {"grad_norm": whole(norm)}
+
     def sum_losses(self, step: int) -> None:
         """Sum the micro-batches' losses over all processes, and see to it that one that is not finite updates nothing.
 
         A GPU is not waited for: the optimizer is told on the device, and `read_metrics` stops the run. Where it cannot
-        be told, as with fp16's loss scaler, the losses are read here.
+        be told, as with fp16's loss scaler, the metrics are read here.
 
         Raises:
             UserError: Read here, the loss is not finite.
         """
         told = self._signals.received is not None
-        self._named = [*self._parts, "flag"]
-        self._values = sum_over_processes(self._parts, self.accelerator, flag=told)
-        self._parts = {}
+        sums = sum_over_processes(self._parts, self.accelerator, flag=told)
+        self._named = [*self._parts, "flag", *self._norms]
+        self._values = torch.cat([sums, *(norm.reshape(1).to(sums) for norm in self._norms.values())])
+        self._parts, self._metrics = {}, {}
         if self._adamw.defaults["fused"] and self.accelerator.scaler is None:
-            self._adamw.found_inf = (~self._values.isfinite().all()).float()
+            self._adamw.found_inf = (~sums.isfinite().all()).float()
         else:
-            self._check_finite(step, self._read())
-
-    def clip_gradients(self) -> None:
-        """Scale the gradients down to `--optim.clip-grad`, if it is on; their norm before that becomes a metric."""
-        if self.optim.clip_grad:
-            norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
-            self._named.append("grad_norm")
-            self._values = torch.cat([self._values, whole(norm).reshape(1).to(self._values)])
+            self._metrics = self._read(step)
 
     def update_average(self) -> None:
         """Let the moving average follow the weights, if there is one and the loss scaler did not skip the step."""
@@ -250,21 +251,16 @@ class TrainingRun:
         Raises:
             UserError: The loss is not finite: weights and names of samples are saved, and nothing was updated.
         """
-        metrics = self._read()
-        self._stopping = metrics.pop("flag") > 0
-        self._check_finite(step, metrics)
-        return metrics
+        return self._metrics or self._read(step)
 
-    def _read(self) -> dict[str, float]:
+    def _read(self, step: int) -> dict[str, float]:
         metrics = dict(zip(self._named, self._values.tolist(), strict=True))
-        losses = [value for name, value in metrics.items() if name not in ("flag", "grad_norm")]
-        return {"loss": sum(losses), **metrics}
-
-    def _check_finite(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._stopping = metrics.pop("flag") > 0
+        metrics = {"loss": sum(value for name, value in metrics.items() if name != "grad_norm"), **metrics}
         if not math.isfinite(metrics["loss"]):
-            told = {name: value for name, value in metrics.items() if name != "flag"}
             samples = [name for batch in self._micro_batches for name in batch["name"]]
-            stop_on_divergence(self.folder, step, told, samples, self.network, self.accelerator)
+            stop_on_divergence(self.folder, step, metrics, samples, self.network, self.accelerator)
+        return metrics
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a training step to `log.jsonl` and the progress bar, and now and then to the trackers."""
