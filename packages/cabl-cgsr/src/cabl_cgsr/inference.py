@@ -1,6 +1,6 @@
 """From an image to a score, a map and masks: the one road of `predict`, `evaluate`, the figures and the demo.
 
-    prepare_views -> network_maps -> localize -> make_prompts -> refine
+    prepare_views -> network_maps -> judge (localize -> make_prompts -> refine)
 
 Protocol of the paper (Sections II-C, III-A): squares of 256, 512 and 768 pixels, each mirrored too; the image score is
 the mean of both branches' probabilities over all of them; the aggregated map becomes a coarse mask, its largest
@@ -215,6 +215,42 @@ def predict(
     image = load_image(image, max_pixels=max_pixels)
     views = [view[None] for view in prepare_views(image, config)]
     (maps,) = network_maps(localizer, views, [(image.height, image.width)], config, computed)
+    return judge(
+        image,
+        maps,
+        config,
+        refiner=refiner,
+        always_refine=always_refine,
+        threshold=threshold,
+        precision=computed,
+        device=str(device_of(localizer)),
+        untrained=fresh,
+    )
+
+
+def judge(
+    image: Image.Image,
+    maps: ViewMaps,
+    config: ModelConfig,
+    *,
+    refiner: PromptedSegmenter | str | None = "grabcut",
+    always_refine: bool = False,
+    threshold: float | None = None,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    untrained: tuple[str, ...] = (),
+) -> Localization:
+    """What follows from the maps of an image; the network is not asked again.
+
+    Args:
+        image: RGB, upright.
+        precision: What the maps were computed in.
+        device: Where a refiner that is made here computes.
+        untrained: Parts of the model that were never trained; the other options are those of `predict`.
+
+    Raises:
+        UserError: The score is not finite.
+    """
     coarse = localize(maps, config)
     if not math.isfinite(coarse.score):
         raise UserError("the image score is not finite: the model's weights are broken")
@@ -230,13 +266,12 @@ def predict(
     elif prompts.empty:
         reason = "the coarse mask is empty" if not coarse.mask.any() else "no prompts are made"
     else:
-        segmenter = refiner
-        if isinstance(segmenter, str):
-            segmenter = make_refiner(segmenter, device=str(device_of(localizer)), precision=computed)
-        with lock_of(segmenter):
-            segmenter.set_image(np.asarray(image))
-            refined = refine(segmenter, prompts, coarse.mask, config.prompts.multimask)
-        name = segmenter.name
+        if isinstance(refiner, str):
+            refiner = make_refiner(refiner, device=device, precision=precision)
+        with lock_of(refiner):
+            refiner.set_image(np.asarray(image))
+            refined = refine(refiner, prompts, coarse.mask, config.prompts.multimask)
+        name = refiner.name
     return Localization(
         image=image,
         score=coarse.score,
@@ -251,8 +286,8 @@ def predict(
         refined_mask=refined,
         refiner=name,
         not_refined=reason,
-        protocol=describe_protocol(config, computed),
-        untrained=fresh,
+        protocol=describe_protocol(config, precision),
+        untrained=untrained,
     )
 
 
