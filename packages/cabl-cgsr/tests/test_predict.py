@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import re
@@ -15,6 +16,7 @@ import pytest
 import torch
 from calibrated_localizer import calibrated
 from PIL import Image
+from pyarrow import parquet
 
 from cabl_cgsr.cli import main
 from cabl_cgsr.config import Calibration, ModelConfig, PromptConfig
@@ -313,3 +315,16 @@ def test_batches_read_by_processes_answer_as_one_by_one(localizer: Localizer, tm
         assert cams[0].dtype == np.uint16
         assert cams[0].max() == 65_535
         assert np.abs(cams[0].astype(int) - cams[1]).max() < 65_535 * 1e-2
+
+
+def test_tables_and_page_say_what_the_records_say(localizer: Localizer, image: Path, tmp_path: Path) -> None:
+    records = predict_many(localizer, [image, tmp_path / "missing.png"], tmp_path / "out", parquet=True)
+    with open(tmp_path / "out/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["verdict"] == records[0]["verdict"]
+    assert float(rows[0]["probability"]) == records[0]["probability"]
+    assert "no such file" in rows[1]["error"]
+    (first, second) = parquet.read_table(tmp_path / "out/predictions.parquet").to_pylist()
+    assert [list(point) for point in first["points_xy"]] == records[0]["points_xy"]
+    assert second["error"] == records[1]["error"]
+    assert records[0]["sheet"] in (tmp_path / "out/predictions.html").read_text()

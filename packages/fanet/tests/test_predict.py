@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from fanet.config import ModelConfig
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import PredictOptions
 from fanet.predict import predict_many, run
+from papers_shared.batches import Item
 from papers_shared.errors import UserError
-from papers_shared.inputs import match_images, unique_names
+from papers_shared.inputs import match_items, unique_names
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +44,22 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def names(paths: list[Path]) -> list[str]:
-    return [path.name for path in paths]
+def names(items: list[Item]) -> list[str]:
+    return [item.path.name for item in items]
 
 
-def test_match_images(images: Path, capsys: pytest.CaptureFixture) -> None:
-    assert names(match_images([str(images)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg", "a.png"]
+def test_match_items(images: Path, capsys: pytest.CaptureFixture) -> None:
+    assert names(match_items([str(images)])) == ["a.jpg", "a.png", "b[1].PNG", "broken.jpg", "a.png"]
     assert "1 files" in capsys.readouterr().err
-    assert names(match_images([str(images / "b[1].PNG")])) == ["b[1].PNG"]
-    assert len(match_images([str(images / "**/a.png"), str(images / "a.png")])) == 2
+    assert names(match_items([str(images / "b[1].PNG")])) == ["b[1].PNG"]
+    assert len(match_items([str(images / "**/a.png"), str(images / "a.png")])) == 2
 
 
 @pytest.mark.parametrize("given", ["missing.png", "in/*.bmp", "empty"])
 def test_nothing_matches(images: Path, given: str) -> None:
     (images.parent / "empty").mkdir()
     with pytest.raises(UserError, match=given.replace("*", r"\*")):
-        match_images([str(images / "a.png"), str(images.parent / given)])
+        match_items([str(images / "a.png"), str(images.parent / given)])
 
 
 def test_unique_names() -> None:
@@ -67,7 +70,7 @@ def test_unique_names() -> None:
 def test_a_broken_image_is_reported_and_the_rest_goes_on(
     segmenter: Segmenter, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    paths = match_images([str(images), str(images / "deeper")])
+    paths = match_items([str(images), str(images / "deeper")])
     records = predict_many(segmenter, paths, tmp_path / "out", model_name="tiny")
     assert [
         json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()
@@ -89,7 +92,7 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(
 def test_results_never_replace_a_image(segmenter: Segmenter, images: Path, tmp_path: Path) -> None:
     (images / "deeper").rename(tmp_path / "masks")
     with pytest.raises(UserError, match="overwritten"):
-        predict_many(segmenter, match_images([str(tmp_path / "masks")]), tmp_path)
+        predict_many(segmenter, match_items([str(tmp_path / "masks")]), tmp_path)
 
 
 @pytest.mark.parametrize(("given", "code"), [("a.png", 0), ("*.jpg", 1)])
@@ -132,3 +135,24 @@ def test_batches_read_by_processes_answer_as_one_by_one(
         for kind in ("mask", "overlay"):
             one, other = (tmp_path / folder / record[kind] for folder in ("alone", "together"))
             assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_rows_of_a_data_set(segmenter: Segmenter, images: Path, tmp_path: Path) -> None:
+    files = [str(images / "a.png"), str(images / "b[1].PNG"), str(images / "broken.jpg")]
+    rows = Dataset.from_dict({"label": [0, 1, 2], "photo": files}).cast_column("photo", datasets.Image())
+    folder = tmp_path / "saved"
+    DatasetDict({"val": rows, "test": rows.select([0])}).save_to_disk(folder)
+    items = match_items([str(folder), str(images / "a.png")])
+    records = predict_many(segmenter, items, tmp_path / "out", workers=2)
+    assert [(record.get("split"), record.get("row"), "error" in record) for record in records] == [
+        *(("val", 0, False), ("val", 1, False), ("val", 2, True), ("test", 0, False), (None, None, False))
+    ]
+    assert records[0]["mask"] == "masks/saved-val-000000.png"
+    assert records[0]["shares"] == records[4]["shares"]
+    assert names(match_items([str(folder / "test")])[:1]) == ["test"]
+    for nothing in (str(tmp_path / "in" / "empty"), "hub:nobody/nothing"):
+        with pytest.raises(UserError, match=Path(nothing).name):
+            match_items([nothing])
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "words")
+    with pytest.raises(UserError, match="no column of images"):
+        match_items([str(tmp_path / "words")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import pickle
 import warnings
@@ -14,6 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pyarrow import parquet
+from pycocotools.coco import COCO
 from shapes import small
 
 from papers_shared.boxes import cxcywh_to_xyxy
@@ -325,3 +328,26 @@ def test_batches_read_by_processes_answer_as_one_by_one(model: PLVL, tmp_path: P
         assert one == other
         masks = [np.asarray(Image.open(tmp_path / name / one["mask"])) for name in ("alone", "together")]
         assert (masks[0] == masks[1]).mean() > 0.999
+
+
+def test_the_tables_and_the_coco_file_say_what_the_records_say(
+    model: PLVL, tmp_path: Path, image: Image.Image
+) -> None:
+    image.save(tmp_path / "a.png")
+    jobs = [(tmp_path / "a.png", ["one", "the red block"]), (tmp_path / "missing.png", ["one"])]
+    records = predict_many(model, jobs, tmp_path / "out", coco=True, parquet=True)
+    found = COCO(tmp_path / "out/predictions.coco.json")
+    assert [one["file_name"] for one in found.dataset["images"]] == [str(tmp_path / "a.png")]
+    for one, record in zip(found.dataset["annotations"], records[:2], strict=True):
+        assert (one["caption"], one["score"]) == (record["expression"], record["score"])
+        x, y, width, height = one["bbox"]
+        assert [x, y, x + width, y + height] == pytest.approx(record["box_xyxy"])
+        mask = np.asarray(Image.open(tmp_path / "out" / record["mask"])) > 0
+        np.testing.assert_array_equal(found.annToMask(one) > 0 if mask.any() else mask, mask)
+    with open(tmp_path / "out/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["expression"] for row in rows] == ["one", "the red block", "one"]
+    assert float(rows[1]["x0"]) == pytest.approx(records[1]["box_xyxy"][0], abs=0.01)
+    table = parquet.read_table(tmp_path / "out/predictions.parquet").to_pylist()
+    assert [row["box_xyxy"] for row in table] == [record.get("box_xyxy") for record in records]
+    assert "the red block" in (tmp_path / "out/predictions.html").read_text()

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from papers_shared.devices import device_of, inputs_at_once
 from papers_shared.errors import UserError
 from papers_shared.loading import loaded, make_loader, worker_count
+from papers_shared.results import Record
 
 WRITERS = 4
 """Threads that draw and write results."""
@@ -25,7 +26,6 @@ WAITING_BYTES = 2**30
 """Images that wait for others of their shape take at most so much memory."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
 """What the operating system says when every further result would fail too."""
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)

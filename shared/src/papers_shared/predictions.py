@@ -19,13 +19,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papers_shared.batches import Failure, Group, Item, Record, Steps, answered
+from papers_shared.batches import Failure, Group, Item, Steps, answered
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, check_writable, lock_file, make_folder, tensors_digest
 from papers_shared.paths import safe_name
 from papers_shared.progress import Progress
-from papers_shared.results import RECORDS
+from papers_shared.results import RECORDS, Record
 from papers_shared.text import read_json_lines
 
 if TYPE_CHECKING:

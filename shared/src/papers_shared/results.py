@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from papers_shared.text import read_json
 
 RECORDS = "predictions.jsonl"
 """One line for each prediction, in a folder of predictions."""
+Record = dict[str, Any]
+"""Such a line."""
+Column = Callable[[Record], Any]
+"""A cell of a table about records: text, a number or None."""
 
 
 def evaluation_file(model: str, output: str, *about: str) -> Path:

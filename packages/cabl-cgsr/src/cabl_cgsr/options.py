@@ -60,10 +60,11 @@ class PredictOptions(InferenceOptions):
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
     inputs: Positional[tuple[str, ...]]
-    """Images, folders of images, globs in quotes ('in/**/*.png'), or lists of them (.txt)."""
+    """Images, folders of images, globs in quotes ('in/**/*.png'), lists of them (.txt), or a data set: a folder that
+    `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
     output: str = "predictions"
-    """Folder for masks/, cams/, overlays/, sheets/ and predictions.jsonl; images that it holds already are
-    left as they are."""
+    """Folder for masks/, cams/, overlays/, sheets/, predictions.jsonl, .csv and .html; images that it holds already
+    are left as they are."""
     refiner: str = "grabcut"
     """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none."""
     always_refine: bool = False
@@ -71,6 +72,8 @@ class PredictOptions(InferenceOptions):
     threshold: Annotated[float | None, Within(0, 1)] = None
     """An image is judged manipulated when the probability exceeds this; None: as the model's calibration has it, which
     also answers "can't say"."""
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    """parquet: write the records to predictions.parquet too."""
     overlay_side: Annotated[int, Within(0, 65_535)] = 2048
     """Longest side of the overlays in pixels; larger images are shrunk; 0: full size."""
     max_pixels: Annotated[int, Within(1)] = MAX_PIXELS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,16 +27,19 @@ from cabl_cgsr.inference import (
     prepare_views,
 )
 from cabl_cgsr.modeling.localizer import Localizer
-from papers_shared.batches import Group, Item, Loaded, Record, Steps
+from papers_shared.batches import Group, Item, Loaded, Steps
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import one_line
 from papers_shared.files import write_text
 from papers_shared.hub import open_model
 from papers_shared.images import MAX_PIXELS, load_image
-from papers_shared.inputs import match_images
-from papers_shared.predictions import RECORDS, failures, predict_into
+from papers_shared.inputs import match_items
+from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
+from papers_shared.results import Column, Record
 from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.summary import save_small, write_summary
+from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.types import AskedPrecision
 
 if TYPE_CHECKING:
@@ -44,6 +49,7 @@ FILES = {
     "mask": "masks/{}.png",
     "cam": "cams/{}.png",
     "overlay": "overlays/{}.png",
+    "small": "small/{}.jpg",
     "sheet": "sheets/{}.html",
 }
 
@@ -63,12 +69,14 @@ def predict_many(
     precision: AskedPrecision = "auto",
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    parquet: bool = False,
     batch_size: int = 0,
     workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
-    """Judge images into `output`: masks/, cams/, overlays/ and sheets/ by name, and predictions.jsonl.
+    """Judge images into `output`: masks/, cams/, overlays/ and sheets/ by name, and one line each in predictions.jsonl;
+    about all of them predictions.csv and the page predictions.html.
 
     A mask is a grey PNG of 0 and 255, a map a 16-bit one of 0 to 65,535, both at the image's own size; a sheet is one
     HTML file that needs nothing else. NAME is the image's name without suffix, with -2, -3, ... appended where images
@@ -80,6 +88,7 @@ def predict_many(
     Args:
         model_name: Only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: full size.
+        parquet: Write the records to predictions.parquet too.
         batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. The answers
             of images that go through the network together are those of each alone but for float32 rounding.
 
@@ -119,7 +128,9 @@ def predict_many(
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         Image.fromarray(found.mask.astype(np.uint8) * 255).save(output / files["mask"])
         Image.fromarray(np.rint(found.cam * 65_535).astype(np.uint16)).save(output / files["cam"])
-        found.draw(max_side=overlay_side).save(output / files["overlay"])
+        drawn = found.draw(max_side=overlay_side)
+        drawn.save(output / files["overlay"])
+        save_small(drawn, output / files["small"])
         write_text(output / files["sheet"], sheet(found, file=item.file, model=model_name))
         return found.to_json() | files | {"precision": computed}
 
@@ -137,11 +148,39 @@ def predict_many(
             "overlay_side": overlay_side,
         },
         files=FILES,
+        products=_products(parquet),
+        asked=("split", "row"),
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
         skip_errors=skip_errors,
     )
+
+
+def _products(parquet: bool) -> dict[str, Product]:
+    """What is written about all records of a folder."""
+    names = ("verdict", "probability", "score", "mask_share")
+    columns: dict[str, Column] = {name: itemgetter(name) for name in names}
+
+    def page(path: Path, records: Sequence[Record]) -> None:
+        lead = "What a classifier that learned from image labels says: a hint to follow, no proof."
+        write_summary(
+            path,
+            records,
+            columns={name.replace("_", " "): cell for name, cell in columns.items()},
+            label=itemgetter("verdict"),
+            lead=lead,
+            large="sheet",
+        )
+
+    check_parquet(parquet)
+    products: dict[str, Product] = {
+        "predictions.html": page,
+        "predictions.csv": partial(write_results, columns=columns),
+    }
+    if parquet:
+        products["predictions.parquet"] = write_parquet
+    return products
 
 
 class _Prepared(NamedTuple):
@@ -168,7 +207,7 @@ class _Reader:
 
 def run(options: PredictOptions) -> int:
     """`cabl-cgsr predict`: 0, or 1 if an image failed."""
-    paths = match_images(options.inputs)
+    images = match_items(options.inputs)
     localizer = open_model(Localizer, options.model, options.device)
     precision = use_precision(options.precision, device_of(localizer))
     refiner = None
@@ -176,7 +215,7 @@ def run(options: PredictOptions) -> int:
         refiner = make_refiner(options.refiner, device=str(device_of(localizer)), precision=precision)
     records = predict_many(
         localizer,
-        paths,
+        images,
         options.output,
         model_name=options.model,
         overlay_side=options.overlay_side,
@@ -187,6 +226,7 @@ def run(options: PredictOptions) -> int:
         precision=precision,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        parquet=options.format == "parquet",
         batch_size=options.batch_size,
         workers=options.workers,
         overwrite=options.overwrite,
@@ -197,5 +237,5 @@ def run(options: PredictOptions) -> int:
             print(f"{record['verdict']:<11}  {record['probability']:.3f}  {one_line(record['file'])}")
     failed = failures(records)
     print(f"{len(records) - failed} of {len(records)} images judged: {options.output}/sheets, masks, cams,")
-    print(f"overlays and {RECORDS}{f'; {failed} failed, see there' if failed else ''}")
+    print(f"overlays, {RECORDS} and predictions.html{f'; {failed} failed, see there' if failed else ''}")
     return 1 if failed else 0

@@ -19,9 +19,13 @@ class PredictOptions:
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
     inputs: Positional[tuple[str, ...]]
-    """Images, folders of images, globs in quotes ('in/**/*.png'), or lists of them (.txt)."""
+    """Images, folders of images, globs in quotes ('in/**/*.png'), lists of them (.txt), videos, or a data set: a folder
+    that `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
     output: str = "predictions"
-    """Folder for masks/, overlays/ and predictions.jsonl; images that it holds already are left as they are."""
+    """Folder for masks/, overlays/, predictions.jsonl, .csv and .html; images that it holds already are left as they
+    are."""
+    every: Annotated[int, Within(1)] = 1
+    """Of a video the first of each so many frames."""
     flip: bool = False
     """Average with the mirrored image."""
     multi_scale: bool = False
@@ -33,6 +37,10 @@ class PredictOptions:
     test scale."""
     overlap: Annotated[float, Within(0, 0.99)] = 0.25
     """Share of the window that neighbouring windows have in common; their logits are averaged."""
+    coco: Literal["none", "rle", "polygons"] = "none"
+    """Write the classes of all images to predictions.coco.json too, as run lengths or as polygons."""
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    """parquet: write the records to predictions.parquet too."""
     overlay_side: Annotated[int, Within(0)] = 2048
     """Longest side of the overlays in pixels; 0: as large as the image, as the masks always are."""
     max_pixels: Annotated[int, Within(1)] = MAX_PIXELS

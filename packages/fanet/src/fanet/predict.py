@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +28,26 @@ from fanet.inference import (
     prepare,
 )
 from fanet.modeling.segmenter import Segmenter
-from papers_shared.batches import Group, Item, Loaded, Record, Steps
+from fanet.video import VIDEO_SUFFIXES, video_items
+from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.coco import Annotation, Form, annotate, write_coco
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
-from papers_shared.inputs import match_images
-from papers_shared.predictions import RECORDS, failures, predict_into
+from papers_shared.inputs import match_items
+from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
+from papers_shared.results import Column, Record
+from papers_shared.summary import save_small, write_summary
+from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.types import AskedPrecision
 
 if TYPE_CHECKING:
     from fanet.options import PredictOptions
 
-FILES = {"mask": "masks/{}.png", "overlay": "overlays/{}.png"}
+FILES = {"mask": "masks/{}.png", "overlay": "overlays/{}.png", "small": "small/{}.jpg"}
+MOST_COLUMNS = 12
+"""Classes that the page has a column for; the table has all."""
 
 
 def predict_many(
@@ -55,12 +64,15 @@ def predict_many(
     overlay_side: int = 2048,
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    coco: Form | None = None,
+    parquet: bool = False,
     batch_size: int = 0,
     workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
-    """Segment images into `output`: masks/NAME.png, overlays/NAME.png, and one line each in predictions.jsonl.
+    """Segment images into `output`: masks/NAME.png, overlays/NAME.png, and one line each in predictions.jsonl; about
+    all of them predictions.csv, with the share of each class, and the page predictions.html.
 
     A mask is an 8-bit palette PNG at the image's own size: its values are class indices (PIL and the readers of this
     package see them; OpenCV expands the colours). NAME is the image's name without suffix, with -2, -3, ... appended
@@ -70,6 +82,8 @@ def predict_many(
     Args:
         model_name: Is only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: as large as the image.
+        coco: Write the classes of all images to predictions.coco.json too, in this form (`papers_shared.coco`).
+        parquet: Write the records to predictions.parquet too.
         batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. What goes
             through the network together has one size; the answers are those of `fanet.inference.predict` but for
             float32 rounding, which can change the class of a pixel where two are equally likely.
@@ -102,7 +116,9 @@ def predict_many(
         result = Segmentation(image, mask, config.class_names, palette, protocol, (), fresh)
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         result.mask_image().save(output / files["mask"])
-        result.draw(max_side=overlay_side).save(output / files["overlay"])
+        drawn = result.draw(max_side=overlay_side)
+        drawn.save(output / files["overlay"])
+        save_small(drawn, output / files["small"])
         height, width = mask.shape
         return {
             "width": width,
@@ -121,11 +137,62 @@ def predict_many(
         protocol=protocol,
         options={"overlay_side": overlay_side, "max_pixels": max_pixels},
         files=FILES,
+        products=_products(config, coco, parquet),
+        asked=("frame", "split", "row"),
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
         skip_errors=skip_errors,
     )
+
+
+def _products(config: ModelConfig, coco: Form | None, parquet: bool) -> dict[str, Product]:
+    """What is written about all records of a folder."""
+
+    def largest(record: Record) -> str:
+        return max(record["shares"], key=record["shares"].__getitem__)
+
+    def share_of(name: str) -> Column:
+        return lambda record: record["shares"][name]
+
+    def page(path: Path, records: Sequence[Record]) -> None:
+        size: dict[str, Column] = {"size": lambda record: f"{record['width']} x {record['height']}"}
+        columns = size | {name: share_of(name) for name in config.class_names[:MOST_COLUMNS]}
+        lead = "Classes under the image, and the share of its pixels that each has. The filter knows the largest one."
+        write_summary(path, records, columns=columns, label=largest, lead=lead)
+
+    def table(path: Path, records: Sequence[Record]) -> None:
+        sides: dict[str, Column] = {name: itemgetter(name) for name in ("width", "height")}
+        write_results(path, records, sides | {name: share_of(name) for name in config.class_names})
+
+    def coco_file(path: Path, records: Sequence[Record]) -> None:
+        done = [record for record in records if "error" not in record]
+        images = [
+            {"id": number, "file_name": record["file"], "width": record["width"], "height": record["height"]}
+            | {name: record[name] for name in ("frame", "split", "row") if name in record}
+            for number, record in enumerate(done, start=1)
+        ]
+        found = (
+            one
+            for number, record in enumerate(done, start=1)
+            for one in _annotations(path.parent / record["mask"], coco or "rle", number)
+        )
+        write_coco(path, images, found, config.class_names, "classes predicted by fanet")
+
+    check_parquet(parquet)
+    products: dict[str, Product] = {"predictions.html": page, "predictions.csv": table}
+    if coco:
+        products["predictions.coco.json"] = coco_file
+    if parquet:
+        products["predictions.parquet"] = write_parquet
+    return products
+
+
+def _annotations(mask: Path, form: Form, image: int) -> Iterator[Annotation]:
+    """Those of the classes in a mask."""
+    classes = np.asarray(Image.open(mask))
+    for number in np.unique(classes):
+        yield from annotate(classes == number, form, image_id=image, category_id=int(number))
 
 
 @dataclass(frozen=True)
@@ -151,7 +218,7 @@ def run(options: PredictOptions) -> int:
     segmenter = open_model(Segmenter, options.model, options.device)
     records = predict_many(
         segmenter,
-        match_images(options.inputs),
+        match_items(options.inputs, dict.fromkeys(VIDEO_SUFFIXES, partial(video_items, every=options.every))),
         options.output,
         model_name=options.model,
         flip=options.flip,
@@ -162,12 +229,14 @@ def run(options: PredictOptions) -> int:
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        coco=None if options.coco == "none" else options.coco,
+        parquet=options.format == "parquet",
         batch_size=options.batch_size,
         workers=options.workers,
         overwrite=options.overwrite,
         skip_errors=options.skip_errors,
     )
     failed = failures(records)
-    print(f"{len(records) - failed} of {len(records)} images segmented: {options.output}/masks, overlays and")
-    print(f"{options.output}/{RECORDS}" + (f"; {failed} failed, see there" if failed else ""))
+    print(f"{len(records) - failed} of {len(records)} images segmented: {options.output}/masks, overlays,")
+    print(f"{RECORDS} and predictions.html" + (f"; {failed} failed, see there" if failed else ""))
     return 1 if failed else 0

@@ -19,18 +19,24 @@ class PredictOptions:
     model: Positional[str]
     """A model folder (`best` in a run folder) or a Hub name."""
     image: Positional[str]
-    """An image, or a folder of images."""
+    """An image, a folder of images, a glob in quotes ('in/**/*.png'), a list of them (.txt), or a data set: a folder
+    that `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
     sentences: Positional[tuple[str, ...]] = ()
-    """What to find, each in quotes: "the man in the blue shirt". With a folder, in each of its images."""
+    """What to find, each in quotes: "the man in the blue shirt". With several images, in each of them."""
     sentences_file: str = ""
     """JSON lines, or a table (.csv, .tsv), with `image` (a file of the folder) and `expression`, a
     sentence or a list of them."""
     output: str = "predictions"
-    """Folder for masks/, overlays/ and predictions.jsonl; answers that it holds already are left as they are."""
+    """Folder for masks/, overlays/, predictions.jsonl, .csv and .html; answers that it holds already are left as they
+    are."""
     refiner: str = "none"
     """Turn each box into a second, sharper mask: grabcut; sam:FOLDER, a Hub name or a checkpoint of SAM's; or none."""
     score_map: bool = False
     """Draw the map of centre scores beside each overlay."""
+    coco: bool = False
+    """Write boxes and masks to predictions.coco.json too."""
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    """parquet: write the records to predictions.parquet too."""
     overlay_side: int = 2048
     """Longest side of the overlays in pixels; 0: as large as the image, as the masks always are."""
     max_pixels: int = 178_956_970

@@ -6,25 +6,31 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from papers_shared.batches import Group, Item, Loaded, Record, Steps
+from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.coco import Annotation, annotate, write_coco
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import is_text
 from papers_shared.errors import UserError
 from papers_shared.hub import open_model
 from papers_shared.images import MAX_PIXELS, load_image
-from papers_shared.inputs import match_images
+from papers_shared.inputs import match_items
 from papers_shared.paths import inside
-from papers_shared.predictions import RECORDS, failures, predict_into
+from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
+from papers_shared.results import Column, Record
 from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.summary import save_small, write_summary
+from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.text import read_json_lines, read_table
 from papers_shared.threads import lock_of
 from papers_shared.types import AskedPrecision
@@ -36,8 +42,13 @@ from plvl.transforms import prepare_image
 if TYPE_CHECKING:
     from plvl.options import PredictOptions
 
-FILES = {"overlay": "overlays/{}.png", "mask": "masks/{}.png", "refined_mask": "refined_masks/{}.png"}
-ASKED = ("expression",)
+FILES = {
+    "overlay": "overlays/{}.png",
+    "mask": "masks/{}.png",
+    "refined_mask": "refined_masks/{}.png",
+    "small": "small/{}.jpg",
+}
+ASKED = ("expression", "split", "row")
 OVERLAY_SIDE = 2048
 Job = tuple[Path | Item, Sequence[str]]
 """An image and what to find in it."""
@@ -58,7 +69,8 @@ def jobs_of(options: PredictOptions) -> list[Job]:
         return read_sentences(Path(options.sentences_file), path)
     if not options.sentences:
         raise UserError("nothing to find: give sentences in quotes, or --sentences-file (JSON lines)")
-    return [(image, list(options.sentences)) for image in match_images([options.image])]
+    items = match_items([options.image])
+    return [(item.path if item.open is None else item, list(options.sentences)) for item in items]
 
 
 def read_sentences(file: Path, folder: Path) -> list[Job]:
@@ -106,14 +118,16 @@ def predict_many(
     overlay_side: int = OVERLAY_SIDE,
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    coco: bool = False,
+    parquet: bool = False,
     batch_size: int = 0,
     workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
     """Write the answers to jobs into `output`: masks/IMAGE-1.png (0 and 255), overlays/IMAGE-1.png, and one line per
-    sentence in predictions.jsonl, with the sentence as `expression`, its key in all JSON lines. The number counts the
-    sentences about images of that name.
+    sentence in predictions.jsonl, with the sentence as `expression`, its key in all JSON lines; about all of them
+    predictions.csv and the page predictions.html. The number counts the sentences about images of that name.
 
     An image that cannot be read is reported on stderr, its sentences have an `error`, and the rest goes on. Sentences
     that the folder holds an answer to are not answered again, and all its answers are kept.
@@ -122,6 +136,8 @@ def predict_many(
         model_name: Written into the records.
         refiner: Makes a second mask from each box (refined_masks/IMAGE-1.png): a promptable segmenter of
             `papers_shared.sam`, or the word that makes one.
+        coco: Write boxes and masks to predictions.coco.json too; the sentence is an annotation's `caption`.
+        parquet: Write the records to predictions.parquet too.
         batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. The answers
             about images that go through the network together are those of each alone but for float32 rounding.
 
@@ -174,6 +190,7 @@ def predict_many(
             "overlay_side": overlay_side,
         },
         files=FILES,
+        products=_products(coco, parquet),
         asked=ASKED,
         numbered=True,
         unit="sentence",
@@ -187,6 +204,59 @@ def predict_many(
 def _group(image: Path | Item, sentences: Sequence[str]) -> list[Item]:
     item = image if isinstance(image, Item) else Item(image)
     return [replace(item, asked={**item.asked, "expression": sentence}) for sentence in sentences]
+
+
+def _products(coco: bool, parquet: bool) -> dict[str, Product]:
+    """What is written about all records of a folder."""
+
+    def corner(number: int) -> Column:
+        return lambda record: record["box_xyxy"] and round(record["box_xyxy"][number], 2)
+
+    columns: dict[str, Column] = {"score": itemgetter("score")}
+    columns |= {name: corner(number) for number, name in enumerate(("x0", "y0", "x1", "y1"))}
+
+    def page(path: Path, records: Sequence[Record]) -> None:
+        sentence: dict[str, Column] = {"sentence": itemgetter("expression")}
+        lead = "What each sentence means in its image. Every sentence is answered, whether or not it fits the image."
+        write_summary(path, records, columns=sentence | columns, label=itemgetter("expression"), lead=lead)
+
+    check_parquet(parquet)
+    products: dict[str, Product] = {
+        "predictions.html": page,
+        "predictions.csv": partial(write_results, columns=columns),
+    }
+    if coco:
+        products["predictions.coco.json"] = _write_coco
+    if parquet:
+        products["predictions.parquet"] = write_parquet
+    return products
+
+
+def _write_coco(path: Path, records: Sequence[Record]) -> None:
+    """An annotation for each sentence: its mask, and the box that the network found."""
+    images: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: list[Annotation] = []
+    for record in (record for record in records if "error" not in record):
+        part: dict[str, Any] = {name: record[name] for name in ("split", "row") if name in record}
+        size = {"width": record["width"], "height": record["height"]}
+        number = len(images) + 1
+        image = images.setdefault(
+            (record["file"], *part.values()), {"id": number, "file_name": record["file"], **size, **part}
+        )
+        more = {
+            "image_id": image["id"],
+            "category_id": 0,
+            "caption": record["expression"],
+            "score": record["score"],
+        }
+        mask = record["mask"] and np.asarray(Image.open(path.parent / record["mask"])) > 0
+        drawn = annotate(mask, **more) if mask is not None else []
+        one = drawn[0] if drawn else {"area": 0, "iscrowd": 0, **more}
+        if record["box_xyxy"]:
+            x0, y0, x1, y1 = record["box_xyxy"]
+            one["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+        found.append(one)
+    write_coco(path, list(images.values()), found, ["object"], "boxes and masks predicted by plvl")
 
 
 class _Prepared(NamedTuple):
@@ -237,6 +307,8 @@ def run(options: PredictOptions) -> int:
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        coco=options.coco,
+        parquet=options.format == "parquet",
         batch_size=options.batch_size,
         workers=options.workers,
         overwrite=options.overwrite,
@@ -248,7 +320,8 @@ def run(options: PredictOptions) -> int:
             box = record.get("box_xyxy", "failed")
             shown = [round(corner, 2) for corner in box] if isinstance(box, list) else box
             print(f"{record['file']}: {record['expression']!r}: {shown}")
-    print(f"{len(records) - failed} of {len(records)} answered: {options.output}/masks, overlays, {RECORDS}")
+    print(f"{len(records) - failed} of {len(records)} answered: {options.output}/masks, overlays, {RECORDS},")
+    print("predictions.csv and predictions.html")
     return 1 if failed else 0
 
 
@@ -262,6 +335,7 @@ def _write(grounding: Grounding, drawn: Image.Image, output: Path, name: str) ->
         "refined_mask": None,
         "refiner": grounding.refiner or None,
         "overlay": FILES["overlay"].format(name),
+        "small": FILES["small"].format(name),
         "untrained": list(grounding.untrained),
         "warnings": list(grounding.warnings),
     }
@@ -272,4 +346,5 @@ def _write(grounding: Grounding, drawn: Image.Image, output: Path, name: str) ->
         record["refined_mask"] = FILES["refined_mask"].format(name)
         Image.fromarray(grounding.refined_mask).convert("L").save(output / record["refined_mask"])
     drawn.save(output / record["overlay"])
+    save_small(drawn, output / record["small"])
     return record
