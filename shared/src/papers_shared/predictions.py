@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 STARTED = ".predictions-started-{}"
 LOCK = ".predictions.lock"
+SAME = frozenset({"model", "weights", "protocol", "options"})
+"""What all records of a folder have in common; in memory it is kept once."""
 Product = Callable[[Path, Sequence[Record]], None]
 """Writes a file about all records of a folder."""
 
@@ -99,6 +101,7 @@ def predict_into(
         folder.check_same(earlier, about)
         done = folder.done(items, earlier, skip_errors)
         todo = _named(groups, done, folder.names(items, earlier, numbered), folder)[rank::count]
+        earlier.clear()  # memory does not grow with what was done before
         wait()  # all have read what is there before any adds to it
         folder.start(todo, rank)
         with Progress(sum(map(len, todo)), unit=unit, enabled=rank == 0) as progress:
@@ -119,9 +122,11 @@ def predict_into(
         wait()
         if rank == 0:
             folder.merge(items)
-            folder.make_products()
         wait()
         records = {folder.key(record): record for record in folder.records()}
+        if rank == 0:
+            for name, write in folder.products.items():
+                write(folder.path / name, list(records.values()))
     return [records[folder.key_of(item)] for item in items]
 
 
@@ -176,8 +181,8 @@ class _Folder:
         }
         for key in dict.fromkeys(map(self.key_of, items)):
             records[key] = records.pop(key)
-        with atomic_file(self.path / RECORDS) as partial:
-            partial.write_text("".join(map(_line, records.values())), encoding="utf-8")
+        with atomic_file(self.path / RECORDS) as partial, open(partial, "w", encoding="utf-8") as file:
+            file.writelines(map(_line, records.values()))
         for path in shards:
             path.unlink()
         if items:
@@ -191,11 +196,6 @@ class _Folder:
                 raise UserError(
                     f"{self.path / name} exists and was not written by predict: move it, or choose another --output"
                 )
-
-    def make_products(self) -> None:
-        records = self.records()
-        for name, write in self.products.items():
-            write(self.path / name, records)
 
     def clear(self) -> None:
         """Delete the records and the files that they name."""
@@ -306,6 +306,10 @@ class _Folder:
             ) from None
         if not all(isinstance(record, dict) and {"file", "model"} <= record.keys() for record in records):
             raise UserError(f"{path} does not hold predictions of this kind: choose another --output")
+        known: dict[str, Any] = {}
+        for record in records:
+            for name in SAME & record.keys():
+                record[name] = known.setdefault(f"{name} {record[name]}", record[name])
         return records
 
 

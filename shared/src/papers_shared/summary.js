@@ -22,6 +22,7 @@ function chosen() {
   return [...found].sort(order);
 }
 
+const isText = (column) => typeof rows.find((row) => row.cells[column] !== null)?.cells[column] === "string";
 const shown = (value) =>
   value === null ? "" : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
 
@@ -42,7 +43,7 @@ function card(row) {
 function line(row) {
   const tr = make("tr", "");
   row.cells.forEach((cell, column) => {
-    const td = make("td", column ? shown(cell) : "", { className: typeof cell === "number" ? "" : "words" });
+    const td = make("td", column ? shown(cell) : "", { className: isText(column) ? "words" : "" });
     if (!column && row.link) td.append(make("a", shown(cell), { href: row.link, target: "_blank" }));
     else if (!column) td.append(shown(cell));
     tr.append(td);
@@ -69,7 +70,7 @@ const labels = [...new Set(rows.map((row) => row.label))].sort();
 find("label").append(...labels.map((label) => make("option", label, { value: label })));
 find("head").append(
   ...columns.map((name, column) => {
-    const th = make("th", "");
+    const th = make("th", "", { className: isText(column) ? "words" : "" });
     const button = make("button", name, { type: "button" });
     button.addEventListener("click", () => {
       state.down = state.sorted === column && !state.down;

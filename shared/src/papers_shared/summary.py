@@ -13,10 +13,20 @@ from PIL import Image
 
 from papers_shared import pages
 from papers_shared.drawing import shrink
-from papers_shared.files import write_text
+from papers_shared.files import atomic_file
 from papers_shared.results import Column, Record
 
 SCRIPT = Path(__file__).with_name("summary.js")
+ROWS = "<!-- rows -->"
+TOOLS = """<section class="tools">
+<input id="search" type="search" placeholder="Search" aria-label="Search">
+<select id="label" aria-label="Filter"><option value="">all</option></select>
+<button id="view" type="button"></button><span id="count"></span>
+<button id="before" type="button">Back</button><button id="after" type="button">Next</button></section>
+<noscript><p>This page needs JavaScript; predictions.csv holds the same table.</p></noscript>
+<section id="sheet" class="sheet"></section>
+<section id="table"><table><thead><tr id="head"></tr></thead><tbody id="body"></tbody></table></section>
+"""
 MOST = 5000
 """Predictions on a page; a browser takes seconds to open one with more."""
 SIDE = 192
@@ -25,7 +35,7 @@ SIDE = 192
 
 def save_small(drawn: Image.Image, path: Path) -> None:
     """A drawing as small as the page shows it."""
-    shrink(drawn, SIDE, Image.Resampling.BOX).convert("RGB").save(path, "JPEG", quality=75)
+    shrink(drawn, SIDE, Image.Resampling.BOX).convert("RGB").save(path, "JPEG", quality=70)
 
 
 def write_summary(
@@ -35,6 +45,7 @@ def write_summary(
     columns: Mapping[str, Column],
     label: Callable[[Record], str],
     lead: str,
+    key: str = "",
     small: str = "small",
     large: str = "overlay",
 ) -> None:
@@ -44,30 +55,27 @@ def write_summary(
         columns: Heading -> a cell of the table: text, a number or None; after the image's name.
         label: What the filter tells apart, such as the verdict.
         lead: Plain text under the headline.
+        key: HTML under it, such as the colours of the classes.
         small: The key of a record's small image, which is put into the page; so is `large`, to which it links.
     """
     shown = records[:MOST]
-    rows = [_row(path.parent, record, columns, label, small, large) for record in shown]
-    data = {"columns": ["image", *columns], "rows": rows}
     failed = sum("error" in record for record in records)
     headline = f"{len(records):,} predictions" + (f", {failed:,} failed" if failed else "")
-    note = (
-        "" if len(shown) == len(records) else f"The first {MOST:,} are shown; {path.parent.name} holds all. "
-    )
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    body = [
-        '<section class="tools"><input id="search" type="search" placeholder="Search" aria-label="Search">',
-        '<select id="label" aria-label="Filter"><option value="">all</option></select>',
-        '<button id="view" type="button"></button><span id="count"></span>',
-        '<button id="before" type="button">Back</button><button id="after" type="button">Next</button></section>',
-        "<noscript><p>This page needs JavaScript; predictions.csv holds the same table.</p></noscript>",
-        '<section id="sheet" class="sheet"></section>',
-        '<section id="table"><table><thead><tr id="head"></tr></thead><tbody id="body"></tbody></table></section>',
-        f'<script id="records" type="application/json">{text}</script>',
-        f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
-    ]
+    note = "" if len(shown) == len(records) else f"The first {MOST:,} are shown; predictions.csv holds all. "
     protocol = str(records[0].get("protocol", "")) if records else ""
-    write_text(path, pages.page(headline, lead, body, f"{note}{protocol}"))
+    before, after = pages.page(headline, lead, [key, TOOLS, ROWS], f"{note}{protocol}").split(ROWS)
+    with atomic_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write(f'{before}<script id="records" type="application/json">')
+        file.write(f'{{"columns": {_json(["image", *columns])}, "rows": [')
+        for number, record in enumerate(shown):
+            row = _row(path.parent, record, columns, label, small, large)
+            file.write(f"{',' if number else ''}{_json(row)}")
+        file.write(f"]}}</script><script>{SCRIPT.read_text(encoding='utf-8')}</script>{after}")
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a page."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _row(

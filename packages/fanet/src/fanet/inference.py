@@ -25,7 +25,8 @@ from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
 from fanet.transforms import TestResize, check_channels, normalized
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
-from papers_shared.drawing import legend, marked_untrained, overlay, shrink
+from papers_shared.drawing import legend as with_legend
+from papers_shared.drawing import marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
 from papers_shared.images import load_image
 from papers_shared.provenance import check_trained
@@ -100,11 +101,13 @@ class Segmentation:
         counts = Image.fromarray(self.mask).histogram()
         return {name: counts[index] / self.mask.size for index, name in enumerate(self.class_names)}
 
-    def draw(self, *, alpha: float = 0.5, max_side: int = 0) -> Image.Image:
-        """The image under the colours of its classes, with a legend; `max_side` > 0 shrinks it first."""
+    def draw(self, *, alpha: float = 0.5, max_side: int = 0, legend: bool = True) -> Image.Image:
+        """The image under the colours of its classes, with or without their names; `max_side` > 0 shrinks it first."""
         mask = shrink(Image.fromarray(self.mask), max_side, Image.Resampling.NEAREST)
         drawn = overlay(shrink(self.image, max_side), np.asarray(mask), self.palette, alpha=alpha)
-        return marked_untrained(legend(drawn, self.class_names, self.palette), self.untrained)
+        if legend:
+            drawn = with_legend(drawn, self.class_names, self.palette)
+        return marked_untrained(drawn, self.untrained)
 
     def mask_image(self) -> Image.Image:
         """The mask as a palette image: values are the class indices, viewers show the class colours."""

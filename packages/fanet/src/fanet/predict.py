@@ -35,10 +35,11 @@ from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.inputs import match_items
+from papers_shared.pages import chips
 from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
 from papers_shared.results import Column, Record
-from papers_shared.summary import save_small, write_summary
+from papers_shared.summary import SIDE, save_small, write_summary
 from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.types import AskedPrecision
 
@@ -116,9 +117,8 @@ def predict_many(
         result = Segmentation(image, mask, config.class_names, palette, protocol, (), fresh)
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         result.mask_image().save(output / files["mask"])
-        drawn = result.draw(max_side=overlay_side)
-        drawn.save(output / files["overlay"])
-        save_small(drawn, output / files["small"])
+        result.draw(max_side=overlay_side).save(output / files["overlay"])
+        save_small(result.draw(max_side=SIDE, legend=False), output / files["small"])
         height, width = mask.shape
         return {
             "width": width,
@@ -159,7 +159,9 @@ def _products(config: ModelConfig, coco: Form | None, parquet: bool) -> dict[str
         size: dict[str, Column] = {"size": lambda record: f"{record['width']} x {record['height']}"}
         columns = size | {name: share_of(name) for name in config.class_names[:MOST_COLUMNS]}
         lead = "Classes under the image, and the share of its pixels that each has. The filter knows the largest one."
-        write_summary(path, records, columns=columns, label=largest, lead=lead)
+        colours = class_palette(config.class_names, config.palette)
+        key = f'<p class="chips">{chips(list(zip(config.class_names, colours, strict=True)))}</p>'
+        write_summary(path, records, columns=columns, label=largest, lead=lead, key=key)
 
     def table(path: Path, records: Sequence[Record]) -> None:
         sides: dict[str, Column] = {name: itemgetter(name) for name in ("width", "height")}
