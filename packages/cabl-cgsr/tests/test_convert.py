@@ -84,7 +84,9 @@ def test_transcams_heads_come_along_and_give_no_verdict(
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(UserError, match=r"never trained: conv_cls_head, trans_cls_head tell 21 classes"):
         opened.predict(np.zeros((32, 32, 3), np.uint8))
-    started = Localizer.from_config(ModelConfig(backbone="test_conformer", pretrained=str(tmp_path / "model")))
+    started = Localizer.from_config(
+        ModelConfig(backbone="test_conformer", pretrained=str(tmp_path / "model"))
+    )
     assert (started.config.num_logits, started.origin.other_task) == (1, "")
 
 

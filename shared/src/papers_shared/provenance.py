@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,3 +87,18 @@ def check_trained(network: Any, allowed: bool = False) -> tuple[str, ...]:
             f"give --untrained (in Python untrained=True, or {VARIABLE}=1)"
         )
     return origin.untrained
+
+
+def tell_untrained(network: Any, model: str) -> list[str]:
+    """The parts of `network` that were never trained, for records of metrics, and a warning about them on stderr.
+
+    Args:
+        model: What the user calls it.
+    """
+    origin: Origin = getattr(network, "origin", Origin())
+    if origin.untrained:
+        print(
+            f"{model} was never trained: {origin.shortcoming()}; its metrics are those of chance",
+            file=sys.stderr,
+        )
+    return list(origin.untrained)

@@ -1,8 +1,8 @@
 """Converts checkpoints of Conformer-S (ImageNet; of its authors or of mmpretrain) and TransCAM to model folders.
 
-Strict: unknown, missing and misshapen entries are errors; only ImageNet's linear heads are left out, and the report lists
-what starts fresh. The authors' names are the network's own; `cabl_cgsr.names` has mmpretrain's. A pickle is read with
-`weights_only=True` and a short list of harmless types.
+Strict: unknown, missing and misshapen entries are errors; only ImageNet's linear heads are left out, and the report
+lists what starts fresh. The authors' names are the network's own; `cabl_cgsr.names` has mmpretrain's. A pickle is read
+with `weights_only=True` and a short list of harmless types.
 """
 
 from __future__ import annotations
