@@ -12,6 +12,9 @@ from papers_shared.errors import UserError
 VARIABLE = "PAPERS_UNTRAINED"
 """Set to 1 in the environment, networks that were never trained answer too."""
 
+HUB = "hf://"
+"""How addresses on the Hugging Face Hub begin; where a source is asked for, it may be left out."""
+
 
 @dataclass(frozen=True)
 class Origin:
