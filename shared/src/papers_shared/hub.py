@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
+from papers_shared.entries import one_line
 from papers_shared.errors import UserError
 from papers_shared.files import save_tensors, write_bytes, write_json, write_text, writing_folder
 from papers_shared.paths import user_path
@@ -369,7 +370,8 @@ def hub_problems() -> tuple[type[Exception], ...]:
 
 def first_line(problem: Exception, longest: int = 200) -> str:
     """Of a message that may be a page long."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:longest]
+    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return one_line(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def _hint(folder: Path) -> str:

@@ -20,7 +20,7 @@ from cabl_cgsr.names import authors_names
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable
-from papers_shared.foreign import load_official
+from papers_shared.foreign import first_names, load_official
 from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.seeding import forked_rng
@@ -149,17 +149,13 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
         ],
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {first_names(names)}" for what, names in problems.items() if names]
         raise UserError("not a Conformer-S with patches of 16 pixels; " + "; ".join(lists))
     return Converted(
         config,
         {name if name in HEADS else f"backbone.{name}": tensor for name, tensor in tensors.items()},
         [] if kept else list(HEADS),
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _heads(official: Mapping[str, Tensor]) -> tuple[int, bool]:
