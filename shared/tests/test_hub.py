@@ -6,7 +6,6 @@ import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -188,30 +187,6 @@ def test_missing_repositories_are_explained(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     with pytest.raises(UserError, match="neither a local folder"):
         Tiny.from_pretrained("no/such/folder")
-
-
-def test_push(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: dict[str, Any] = {}
-
-    class Api:
-        def __init__(self, token: str | None) -> None:
-            calls["token"] = token
-
-        def create_repo(self, repo_id: str, **options: Any) -> None:
-            calls["create"] = (repo_id, options)
-
-        def upload_folder(self, *, folder_path: Path, **options: Any) -> SimpleNamespace:
-            calls["upload"] = (sorted(path.name for path in Path(folder_path).iterdir()), options)
-            return SimpleNamespace(commit_url="https://example.org/commit")
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    address = Tiny(TinyConfig()).push_to_hub("owner/tiny", private=True, token="t", commit_message="m")
-    assert address == "https://example.org/commit"
-    assert calls["token"] == "t"
-    assert calls["create"] == ("owner/tiny", {"private": True, "exist_ok": True})
-    names, options = calls["upload"]
-    assert names == ["README.md", "config.json", "model.safetensors"]
-    assert options == {"repo_id": "owner/tiny", "revision": None, "commit_message": "m"}
 
 
 def test_another_librarys_model_is_not_replaced(tmp_path: Path) -> None:

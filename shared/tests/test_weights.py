@@ -71,7 +71,10 @@ def test_a_repository_and_a_file_inside_one(tmp_path: Path) -> None:
     cached(tmp_path, "owner/one", "README.md", "deep/network.pth.tar")
     cached(tmp_path, "owner/two", "model.safetensors", "pytorch_model.bin", "config.json")
     cached(tmp_path, "owner/many", "a.pth", "b.pth")
-    assert fetch_weights("owner/one", package="fanet").origin == "owner/one/deep/network.pth.tar"
+    one = fetch_weights("owner/one", package="fanet")
+    assert one.origin == "owner/one/deep/network.pth.tar"
+    assert one == fetch_weights("hf://owner/one", package="fanet")
+    assert one.sentence().startswith("hf://owner/one/deep/network.pth.tar, SHA-256")
     two = fetch_weights("owner/two", package="fanet", beside=("config.json", "missing.json"))
     assert two.file.name == "model.safetensors"
     assert fetch_weights("owner/many/b.pth", package="fanet").file.name == "b.pth"

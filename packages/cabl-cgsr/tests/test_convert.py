@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +16,7 @@ from cabl_cgsr.convert import HEADS, convert, convert_state_dict, load_official
 from cabl_cgsr.modeling.classifier import Classifier
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.errors import UserError
+from papers_shared.provenance import VARIABLE
 
 SIZES = BACKBONES["test_conformer"]
 
@@ -68,11 +70,33 @@ def test_heads_of_one_or_two_classes_are_kept(num_classes: int, tmp_path: Path) 
     torch.testing.assert_close(official_names(opened), official)
 
 
-@pytest.mark.parametrize("heads", ["twenty classes", "no heads"])
-def test_other_heads_start_fresh(heads: str) -> None:
-    official = transcam(20)
-    if heads == "no heads":
-        official = {name: value for name, value in official.items() if name not in HEADS}
+def test_transcams_heads_come_along_and_give_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official = transcam(21)
+    torch.save(official, tmp_path / "transcam.pth")
+    report = convert(tmp_path / "transcam.pth", tmp_path / "model")
+    told = "the heads tell 21 classes that are no manipulations"
+    assert told in [finding.message for finding in report.findings]
+    opened = Localizer.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(official_names(opened), official)
+    assert opened.forward_maps(torch.zeros(1, 3, 32, 32)).trans_map.shape == (1, 21, 2, 2)
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(UserError, match=r"never trained: conv_cls_head, trans_cls_head tell 21 classes"):
+        opened.predict(np.zeros((32, 32, 3), np.uint8))
+    started = Localizer.from_config(
+        ModelConfig(backbone="test_conformer", pretrained=str(tmp_path / "model"))
+    )
+    assert (started.config.num_logits, started.origin.other_task) == (1, "")
+
+
+def test_wscls_own_network_is_called_what_it_is() -> None:
+    with pytest.raises(UserError, match="a network of WSCL, an FCN"):
+        convert_state_dict({"sub_models.rgb.encoder.conv1.weight": torch.zeros(64, 3, 3, 3)})
+
+
+def test_without_heads_they_start_fresh() -> None:
+    official = {name: value for name, value in transcam(20).items() if name not in HEADS}
     converted = convert_state_dict(official)
     assert converted.fresh == list(HEADS)
     assert not set(converted.tensors) & set(HEADS)

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from cabl_cgsr.cli import main
+from cabl_cgsr.config import ModelConfig
 from cabl_cgsr.drawing import BOX, MASK, draw_map, draw_mask, draw_prompts
+from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.prompts import Prompts
+from papers_shared.provenance import VARIABLE
 
 
 def test_panel_has_a_row_for_each_image_and_columns_for_each_model(
@@ -35,6 +38,20 @@ def test_panel_has_a_row_for_each_image_and_columns_for_each_model(
     assert one.height == two.height
     again = ["figures", str(model_folder), "--images", *images, "--output", str(tmp_path / "out")]
     assert main(again) == 2, "a drawing is not replaced unasked"
+
+
+def test_models_never_trained_draw_only_when_asked(
+    small_config: ModelConfig, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE)
+    image, output = str(image_root / "manipulated" / "m00.png"), tmp_path / "out"
+    model = Localizer.from_config(small_config).save_pretrained(tmp_path / "model")
+    command = ["figures", str(model), "--images", image, "--output", str(output), "--refiner", "none"]
+    assert main(command) == 2
+    assert not list(output.glob("*"))
+    assert main([*command, "--untrained"]) == 0
+    with Image.open(output / "qualitative.png") as figure:
+        assert figure.convert("RGB").getpixel((0, 0)) == (176, 0, 32), "the strip that says so"
 
 
 def test_mistakes_are_one_sentence(

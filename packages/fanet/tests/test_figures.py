@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fanet.cli import main
 from fanet.config import ModelConfig
 from fanet.figures import frm_features, qualitative, run
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
 from fanet.options import FiguresOptions
 from papers_shared.errors import UserError
+from papers_shared.provenance import VARIABLE
 
 
 def tiny(**changes: object) -> Segmenter:
@@ -78,6 +80,25 @@ def test_verb_writes_both_figures(scene: Path, capsys: pytest.CaptureFixture) ->
     assert run(options) == 0
     assert [path.name for path in (scene / "plain").iterdir()] == ["qualitative.png"]
     assert "no FRM maps" in capsys.readouterr().out
+
+
+def test_models_never_trained_draw_only_when_asked(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    tiny().save_pretrained(scene / "model")
+    command = [
+        "figures",
+        str(scene / "model"),
+        "--images",
+        str(scene / "images"),
+        "--output",
+        str(scene / "out"),
+    ]
+    assert main(command) == 2
+    assert not list((scene / "out").glob("*"))
+    assert main([*command, "--untrained"]) == 0
+    for name in ("qualitative.png", "frm-frame.png"):
+        with Image.open(scene / "out" / name) as figure:
+            assert figure.convert("RGB").getpixel((0, 0)) == (176, 0, 32), "the strip that says so"
 
 
 def test_mistakes(scene: Path) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from papers_shared.provenance import Origin
+from papers_shared.provenance import HUB, Origin
+
+
+def base_models(origin: Origin) -> list[str]:
+    """The Hub repositories that start weights come from."""
+    named = re.findall(rf"{HUB}([\w.-]+/[\w.-]+)/", " ".join(origin.start_weights))
+    return list(dict.fromkeys(named))
 
 
 def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits: str = "") -> str:
@@ -24,6 +31,7 @@ def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits
         library_name=package,
         pipeline_tag=task or None,
         license=origin.licence or None,
+        base_model=base_models(origin) or None,
         tags=[package, *([] if origin.trained else ["untrained"])],
         model_name=f"{kind} {origin.recipe}".strip(),
         eval_results=[

@@ -6,6 +6,8 @@ import argparse
 import pathlib
 import pickle
 import re
+import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from papers_shared.entries import one_line
 from papers_shared.errors import UserError
-from papers_shared.hub import check_numbers
+from papers_shared.hub import check_numbers, first_line
 
 NUMPY_CALLS = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.empty(0).__reduce__()[0]}
 NUMPY_TYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
@@ -36,6 +39,21 @@ ALLOWED: list[Any] = [
 """Types of training arguments and logged numbers, beside torch's own list; none of them runs code."""
 STATE_DICTS = ("state_dict", "model", "model_ema", "state_dict_ema", "ema")
 """Keys under which a checkpoint may hold its weights, averaged ones (EMA) where there are no others."""
+UNREADABLE = (
+    SafetensorError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What readers raise over a file that is damaged or of another kind."""
 NO_CHECKPOINTS = {
     b"<": "a web page or XML",
     b"version https://git-lfs": "a pointer of Git LFS and not the file itself",
@@ -59,8 +77,8 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else load_torch(path, path)
     except UserError:
         raise
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint that torch or safetensors can read ({error})") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
     return state_dict_of(content, path)
 
 
@@ -93,7 +111,8 @@ def load_torch(file: Path | BinaryIO, path: Path) -> Any:
         UserError: It names a Python object outside `ALLOWED` and torch's own list.
     """
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how the file was made
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
@@ -110,10 +129,26 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
     """
     if isinstance(content, dict):
         content = next((content[key] for key in STATE_DICTS if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not content or not all(map(torch.is_tensor, content.values())):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in content.items())
+    ):
         keys = ", ".join(map(repr, STATE_DICTS))
         raise UserError(f"{path}: holds no state dict of tensors, neither by itself nor under {keys}")
+    for name, tensor in content.items():
+        if what := _no_numbers(tensor):
+            raise UserError(f"{path}: {first_names([name])} {what}, which are no weights of a network")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _no_numbers(tensor: Tensor) -> str:
+    """Why a tensor is not as many plain numbers as its shape says; empty for one that is."""
+    if tensor.is_quantized or tensor.layout is not torch.strided:
+        return f"holds {'quantized' if tensor.is_quantized else 'sparse'} values"
+    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"has the shape {list(tensor.shape)} and fewer numbers"
+    return ""
 
 
 def check_fits(
@@ -146,8 +181,16 @@ def check_fits(
 
 def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
     """The first of many names, for a message; long ones are cut."""
-    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in map(str, names[:count])]
+    lines = (one_line(str(name)) for name in names[:count])
+    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in lines]
     return ", ".join(shown) + (", ..." if len(names) > count else "")
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The sentence about a file that no reader understands."""
+    return UserError(
+        f"{path}: not a checkpoint that torch or safetensors can read ({first_line(error)}): copy or download it again"
+    )
 
 
 def refused(path: Path, found: str) -> UserError:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
+from papers_shared.entries import one_line
 from papers_shared.errors import UserError
 from papers_shared.files import save_tensors, write_bytes, write_json, write_text, writing_folder
 from papers_shared.paths import user_path
@@ -145,20 +146,44 @@ class PretrainedFolder:
         *,
         private: bool | None = None,
         revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
         commit_message: str = "Upload model",
+        create_pr: bool = False,
     ) -> str:
-        """Upload the model folder to the Hub repository `repo_id`, made when missing; returns its address."""
+        """Upload the model folder to the Hub repository `repo_id`, made when missing.
+
+        Args:
+            revision: A branch, made when missing.
+            create_pr: Open a pull request in place of a commit to the branch.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            UserError: There is no network, no such account, or no right to write there.
+        """
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.save_pretrained(Path(temporary, "model"))
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
-            )
-        return str(commit.commit_url)
+            try:
+                repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+                if revision is not None:
+                    api.create_branch(repo_id, branch=revision, exist_ok=True)
+                commit = api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    revision=revision,
+                    commit_message=commit_message,
+                    create_pr=create_pr,
+                )
+            except hub_problems() as problem:
+                raise UserError(
+                    f"{repo_id} on the Hugging Face Hub cannot be written ({first_line(problem)}): log in with `hf "
+                    "auth login` or give a token that may write there"
+                ) from problem
+        return str(commit.pr_url or commit.commit_url)
 
     def model_card(self) -> str:
         """Text of the folder's README.md, with the metadata that the Hub reads."""
@@ -320,7 +345,6 @@ def local_folder(
     if folder.exists():
         raise UserError(f"{folder} is a file: name the model folder that holds {WEIGHTS} and {CONFIG}")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(
@@ -331,11 +355,23 @@ def local_folder(
                 **options,
             )
         )
-    except (OSError, HFValidationError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+    except hub_problems() as problem:
         raise UserError(
-            f"{folder_or_repo} is neither a local folder nor available on the Hugging Face Hub ({reason})"
+            f"{folder_or_repo} is neither a local folder nor available on the Hugging Face Hub ({first_line(problem)})"
         ) from problem
+
+
+def hub_problems() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises where there is no network, no such repository, or no right to it."""
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    return OSError, HTTPError, HFValidationError
+
+
+def first_line(problem: Exception, longest: int = 200) -> str:
+    """Of a message that may be a page long."""
+    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return one_line(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def _hint(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,16 @@ from papers_shared.errors import UserError
 VARIABLE = "PAPERS_UNTRAINED"
 """Set to 1 in the environment, networks that were never trained answer too."""
 
+HUB = "hf://"
+"""How addresses on the Hugging Face Hub begin; where a source is asked for, it may be left out."""
+
 
 @dataclass(frozen=True)
 class Origin:
     """What a model folder's `config.json` says of its weights, as `origin`."""
 
     untrained: tuple[str, ...] = ()
-    """Parts that were drawn from a seed and never trained."""
+    """Parts that were never trained for the task of this network: drawn from a seed, or see `other_task`."""
     start_weights: tuple[str, ...] = ()
     """What the other parts began with, one sentence each: part, source, digest."""
     recipe: str = ""
@@ -35,15 +39,22 @@ class Origin:
     """How they were measured, in one sentence."""
     licence: str = ""
     """Of the weights, where it is known."""
+    other_task: str = ""
+    """What the untrained parts were trained to tell, where they were trained for something else."""
 
     @property
     def trained(self) -> bool:
         return not self.untrained
 
+    def shortcoming(self) -> str:
+        """The untrained parts, and where their weights come from."""
+        why = f"tell {self.other_task}" if self.other_task else "are drawn from a seed"
+        return f"{', '.join(self.untrained)} {why}"
+
     def sentence(self) -> str:
         """The origin in a few words, for records and drawings."""
         if self.untrained:
-            return f"not trained: {', '.join(self.untrained)} drawn from a seed"
+            return f"not trained: {self.shortcoming()}"
         if not self.steps:
             return "; ".join(self.start_weights) or "of unknown origin"
         by = f", chosen by {self.chosen_by}" if self.chosen_by else ""
@@ -72,10 +83,25 @@ def check_trained(network: Any, allowed: bool = False) -> tuple[str, ...]:
     Raises:
         UserError: It names the parts and the way round.
     """
-    untrained: tuple[str, ...] = getattr(network, "origin", Origin()).untrained
-    if untrained and not (allowed or os.environ.get(VARIABLE) == "1"):
+    origin: Origin = getattr(network, "origin", Origin())
+    if origin.untrained and not (allowed or os.environ.get(VARIABLE) == "1"):
         raise UserError(
-            f"this model was never trained: {', '.join(untrained)} are drawn from a seed, and its answers mean "
-            f"nothing; train it first, or give --untrained (in Python untrained=True, or {VARIABLE}=1)"
+            f"this model was never trained: {origin.shortcoming()}, and its answers mean nothing; train it first, or "
+            f"give --untrained (in Python untrained=True, or {VARIABLE}=1)"
         )
-    return untrained
+    return origin.untrained
+
+
+def tell_untrained(network: Any, model: str) -> list[str]:
+    """The parts of `network` that were never trained, for records of metrics, and a warning about them on stderr.
+
+    Args:
+        model: What the user calls it.
+    """
+    origin: Origin = getattr(network, "origin", Origin())
+    if origin.untrained:
+        print(
+            f"{model} was never trained: {origin.shortcoming()}; its metrics are those of chance",
+            file=sys.stderr,
+        )
+    return list(origin.untrained)

@@ -18,8 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, cache_folder, file_digest, make_folder
-from papers_shared.foreign import no_checkpoint
+from papers_shared.foreign import first_names, no_checkpoint
+from papers_shared.hub import first_line, hub_problems
 from papers_shared.paths import safe_name, user_path
+from papers_shared.provenance import HUB
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar", ".tar.gz", ".tgz")
 """Files that may hold weights."""
@@ -39,10 +41,11 @@ class Weights:
     """SHA-256 of its bytes, 64 hexadecimal digits."""
     origin: str
     """The source as it was named, with the file taken from it."""
+    from_hub: bool = False
 
     def sentence(self) -> str:
         """Source and digest, as a model's `config.json` and card say them."""
-        return f"{self.origin}, SHA-256 {self.digest}"
+        return f"{HUB if self.from_hub else ''}{self.origin}, SHA-256 {self.digest}"
 
 
 def fetch_weights(
@@ -72,11 +75,15 @@ def fetch_weights(
 
 def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Weights:
     expected = _digest_of_option(sha256)
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text.removeprefix(HUB))
+    path, from_hub = user_path(text), False
     if scheme:
         file, origin = _from_address(text, scheme[1].lower(), expected, package), text
+    elif path.exists():
+        file, origin = _here(path, text)
     else:
-        file, origin = _here_or_hub(text, beside)
+        file, origin = _from_hub(*_hub_name(text), beside)
+        from_hub = True
     if what := no_checkpoint(file):
         raise UserError(f"{origin} is {what}, not a checkpoint: download the file itself again")
     digest = file_digest(file)
@@ -84,7 +91,7 @@ def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Wei
         raise UserError(
             f"{origin} has the SHA-256 {digest}, not the {expected} of --sha256: do not use this file"
         )
-    return Weights(file, digest, origin)
+    return Weights(file, digest, origin, from_hub)
 
 
 def kept_file(address: str, package: str) -> Path:
@@ -106,23 +113,25 @@ def _digest_of_option(sha256: str) -> str:
     return expected
 
 
-def _here_or_hub(text: str, beside: Sequence[str]) -> tuple[Path, str]:
-    path = user_path(text)
+def _here(path: Path, text: str) -> tuple[Path, str]:
     if path.is_dir():
         name = _only([file.name for file in path.iterdir() if file.is_file()], text)
         return path / name, f"{text.rstrip('/')}/{name}"
     if path.is_file():
         return path, text
-    if path.exists():
-        raise UserError(f"{text} is neither a file nor a folder")
-    parts = text.split("/")
+    raise UserError(f"{text} is neither a file nor a folder")
+
+
+def _hub_name(text: str) -> tuple[str, str]:
+    """Repository, and the file in it or nothing."""
+    parts = text.removeprefix(HUB).split("/")
     plain = len(parts) > 1 and all(re.fullmatch(r"[\w.-]+", part) for part in parts[:2])
     if not plain or parts[0] in ("", ".", "..", "~") or (len(parts) == 2 and is_weight_file(text)):
         raise UserError(
             f"{text}: there is no such file; weights are named by a file, a folder, a Hub name (owner/name or "
             "owner/name/file.safetensors) or an https address"
         )
-    return _from_hub("/".join(parts[:2]), "/".join(parts[2:]), beside)
+    return "/".join(parts[:2]), "/".join(parts[2:])
 
 
 def _only(names: list[str], where: str) -> str:
@@ -143,51 +152,53 @@ def _only(names: list[str], where: str) -> str:
 
 def _from_hub(repository: str, name: str, beside: Sequence[str]) -> tuple[Path, str]:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        name = name or _only(_hub_files(repository), repository)
-        file = Path(hf_hub_download(repository, name))
-        for extra in beside:
-            try:
-                hf_hub_download(repository, extra)
-            except EntryNotFoundError:  # the repository, or the cache where there is no network, lacks it
-                continue
-        return file, f"{repository}/{name}"
-    except LocalEntryNotFoundError as error:
-        raise _not_at_hand(repository, name, error) from error
-    except EntryNotFoundError as error:
-        raise UserError(f"{repository} on the Hugging Face Hub has no file {name!r}") from error
-    except (OSError, HFValidationError) as error:
+        names, reached = _hub_files(repository)
+        name = name or _only(names, repository)
+        if name not in names and reached:
+            raise UserError(
+                f"{repository} on the Hugging Face Hub has no file {name!r}; it has {first_names(names, SHOWN)}"
+            )
+        wanted = [name, *(extra for extra in beside if extra in names)]
+        file, *_ = [hf_hub_download(repository, one, local_files_only=not reached) for one in wanted]
+        return Path(file), f"{repository}/{name}"
+    except hub_problems() as error:
         raise _not_at_hand(repository, name, error) from error
 
 
 def _not_at_hand(repository: str, name: str, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
     what = f"{repository}/{name}" if name else repository
     return UserError(
-        f"{what} is neither a path here nor to be had from the Hugging Face Hub ({reason}); where there is a network, "
-        f"run `hf download {repository}{' ' + name if name else ''}` and bring the folder that HF_HUB_CACHE names "
-        "(~/.cache/huggingface/hub), or copy the file here and name its path"
+        f"{what} is neither a path here nor to be had from the Hugging Face Hub ({first_line(error, 120)}); where "
+        f"there is a network, run `hf download {repository}{' ' + name if name else ''}` and bring the folder that "
+        "HF_HUB_CACHE names (~/.cache/huggingface/hub), or copy the file here and name its path"
     )
 
 
-def _hub_files(repository: str) -> list[str]:
-    """Names of the files of a Hub repository; without a network, of those in the cache."""
+def _hub_files(repository: str) -> tuple[list[str], bool]:
+    """Names of the files of a Hub repository, and whether the Hub answered; otherwise those in the cache.
+
+    One request, as huggingface_hub's downloads repeat theirs for half a minute where there is no network.
+    """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return HfApi().list_repo_files(repository)
-    except RepositoryNotFoundError:
-        raise
-    except (OSError, HTTPError):
-        cached = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
-        branch = cached / "refs" / "main"
-        if not branch.is_file():
+        found = HfApi().model_info(repository, timeout=TIMEOUT_S)
+        return [file.rfilename for file in found.siblings or ()], True
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
             raise
-        snapshot = cached / "snapshots" / branch.read_text(encoding="utf-8").strip()
-        return [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
+        problem: Exception = error
+    except hub_problems() as error:
+        problem = error
+    cached = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
+    branch = cached / "refs" / "main"
+    if not branch.is_file():
+        raise problem
+    snapshot = cached / "snapshots" / branch.read_text(encoding="utf-8").strip()
+    return [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()], False
 
 
 def _from_address(address: str, scheme: str, expected: str, package: str) -> Path:

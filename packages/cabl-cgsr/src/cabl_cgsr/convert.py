@@ -1,8 +1,8 @@
 """Converts checkpoints of Conformer-S (ImageNet; of its authors or of mmpretrain) and TransCAM to model folders.
 
-Strict: unknown, missing and misshapen entries are errors; only heads that do not fit start fresh, and the report lists
-them. The authors' names are the network's own; `cabl_cgsr.names` has mmpretrain's. A pickle is read with
-`weights_only=True` and a short list of harmless types.
+Strict: unknown, missing and misshapen entries are errors; only ImageNet's linear heads are left out, and the report
+lists what starts fresh. The authors' names are the network's own; `cabl_cgsr.names` has mmpretrain's. A pickle is read
+with `weights_only=True` and a short list of harmless types.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cabl_cgsr.names import authors_names
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable
-from papers_shared.foreign import load_official
+from papers_shared.foreign import first_names, load_official
 from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.seeding import forked_rng
@@ -32,6 +32,10 @@ HEADS = (
     "trans_cls_head.weight",
     "trans_cls_head.bias",
 )
+WSCL = "sub_models."
+"""How the entries of WSCL's three-stream model begin."""
+MANIPULATION_CLASSES = 2
+"""Manipulated, or authentic and manipulated; heads of more classes were trained for something else."""
 
 
 class Converted(NamedTuple):
@@ -48,8 +52,9 @@ def convert(
 ) -> Report:
     """Write the checkpoint `source` as the model folder `output`, which serves as `--model.pretrained`.
 
-    Heads of one or two classes with a 3x3 convolution are kept. Those of another number of classes, and
-    ImageNet's linear ones, are left out: the folder's heads are then drawn from seed 0.
+    TransCAM's heads, a 3x3 convolution and a linear layer on the class token, are kept, whatever number of classes they
+    have. Those of more than two tell something else than manipulation: the folder says so, and `predict` refuses it
+    until it is trained. ImageNet's linear heads are left out: the folder's are then drawn from seed 0.
 
     Args:
         source: A file, a folder with one weight file, a Hub name, a file inside a Hub repository or an https address
@@ -75,14 +80,16 @@ def convert(
     with forked_rng(0):
         localizer = Localizer.from_config(converted.config)
     localizer.load_state_dict(converted.tensors, strict=not converted.fresh)
-    fresh = tuple(dict.fromkeys(name.partition(".")[0] for name in converted.fresh))
-    localizer.origin = Origin(fresh, (f"backbone: {weights.sentence()}",))
+    localizer.origin = _origin(converted, weights.sentence())
     localizer.save_pretrained(output)
     report = Report()
     report.add("note", weights.origin, f"its SHA-256 is {weights.digest}")
     report.add("note", weights.origin, f"{len(official):,} entries read, {len(converted.tensors):,} taken")
     for name in converted.fresh:
         report.add("note", name, "starts fresh", "train it before the logits and maps are used")
+    if localizer.origin.other_task:
+        told = f"the heads tell {localizer.origin.other_task}"
+        report.add("note", weights.origin, told, "train on manipulated images before `predict`")
     parameters, config = sum(parameter.numel() for parameter in localizer.parameters()), converted.config
     report.add(
         "note",
@@ -91,6 +98,16 @@ def convert(
         f"and edge operator {config.cabl.operator} written",
     )
     return report
+
+
+def _origin(converted: Converted, source: str) -> Origin:
+    heads = tuple(dict.fromkeys(name.partition(".")[0] for name in HEADS))
+    if converted.fresh:
+        return Origin(heads, (f"backbone: {source}",))
+    start, classes = tuple(f"{part}: {source}" for part in ("backbone", *heads)), converted.config.num_logits
+    if classes > MANIPULATION_CLASSES:
+        return Origin(heads, start, other_task=f"{classes:,} classes that are no manipulations")
+    return Origin(start_weights=start)
 
 
 def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None = None) -> Converted:
@@ -102,6 +119,8 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
         UserError: Unknown names, missing names, tensors of another shape, weights that are not finite; the lists name
             the first of them as the checkpoint does.
     """
+    if any(name.startswith(WSCL) for name in official):
+        raise UserError("this is a network of WSCL, an FCN with another backbone, not a Conformer-S")
     official = authors_names(official)
     num_logits, kept = _heads(official)
     config = ModelConfig(
@@ -130,17 +149,13 @@ def convert_state_dict(official: Mapping[str, Tensor], cabl: CablConfig | None =
         ],
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {first_names(names)}" for what, names in problems.items() if names]
         raise UserError("not a Conformer-S with patches of 16 pixels; " + "; ".join(lists))
     return Converted(
         config,
         {name if name in HEADS else f"backbone.{name}": tensor for name, tensor in tensors.items()},
         [] if kept else list(HEADS),
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _heads(official: Mapping[str, Tensor]) -> tuple[int, bool]:
@@ -151,7 +166,7 @@ def _heads(official: Mapping[str, Tensor]) -> tuple[int, bool]:
     """
     found = [name for name in HEADS if name in official]
     conv = official.get("conv_cls_head.weight")
-    if conv is not None and conv.ndim == 4 and len(conv) in (1, 2):
+    if conv is not None and conv.ndim == 4:
         return len(conv), True
     return 1, 0 < len(found) < len(HEADS)
 

@@ -45,6 +45,7 @@ from papers_shared.entries import one_line
 from papers_shared.errors import UserError
 from papers_shared.files import cache_folder, write_json
 from papers_shared.metrics import ForensicsMetrics, roc_auc
+from papers_shared.provenance import tell_untrained
 from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.sam import PromptedSegmenter, make_refiner
 from papers_shared.training.distributed import make_accelerator, precision_of
@@ -314,6 +315,7 @@ def run(options: EvaluateOptions) -> int:
         report_left_out(sets)
     refiner = open_refiner(options.refiner, accelerator.device, options.cache, precision_of(accelerator))
     explained, models = definitions(options.protocol), []
+    untrained: list[list[str]] = []
     for model in options.models:
         localizer = Localizer.from_pretrained(model, device=accelerator.device)
         config = options.config_for(localizer.config)
@@ -337,6 +339,7 @@ def run(options: EvaluateOptions) -> int:
         scores = scores if len(scores) == 1 else [*scores, average(scores)]
         models.append((model, describe_protocol(config, precision_of(accelerator)), scores))
         if accelerator.is_main_process:
+            untrained.append(tell_untrained(localizer, model))
             print(f"{model}\n{_tables(scores, options.protocol, explained)}\n")
     if not accelerator.is_main_process:
         return 0
@@ -347,8 +350,13 @@ def run(options: EvaluateOptions) -> int:
         "precision": precision_of(accelerator),
         "definitions": explained,
         "models": [
-            {"model": model, "protocol": protocol, "sets": [one.to_json() for one in scores]}
-            for model, protocol, scores in models
+            {
+                "model": model,
+                "untrained": parts,
+                "protocol": protocol,
+                "sets": [one.to_json() for one in scores],
+            }
+            for (model, protocol, scores), parts in zip(models, untrained, strict=True)
         ],
     }
     if len(models) > 1:

@@ -50,7 +50,7 @@ def sheet(found: Localization, *, file: str = "", model: str = "") -> str:
     )
     if found.untrained:
         parts = ", ".join(found.untrained)
-        warning = f"The model was never trained ({parts} drawn from a seed): nothing here means anything."
+        warning = f"The model was never trained for this ({parts}): nothing here means anything."
         return pages.page(f"{name}: not judged, the model was never trained", warning, body, note)
     return pages.page(f"{name}: judged {found.verdict}", _lead(found), body, note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,12 +16,13 @@ from cabl_cgsr.drawing import draw_map, draw_mask
 from cabl_cgsr.inference import predict
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.devices import device_of
-from papers_shared.drawing import check_width, side_by_side
+from papers_shared.drawing import check_width, marked_untrained, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.inputs import match_images
+from papers_shared.provenance import check_trained
 from papers_shared.sam import PromptedSegmenter, make_refiner
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def qualitative(
     *,
     refiner: PromptedSegmenter | None = None,
     width: int = 240,
+    untrained: bool = False,
 ) -> Image.Image:
     """One row per image: the image, the truth where there is one, and of each model the map, the coarse mask
     and, with a refiner, the refined mask; images are refined whatever their score.
@@ -43,7 +45,9 @@ def qualitative(
         localizers: title -> model.
         masks: Truth of each image, None where there is none.
         width: Of one image in the panel, in pixels.
+        untrained: Draw with networks whose parts were never trained, too; the figure then says so.
     """
+    fresh = [part for localizer in localizers.values() for part in check_trained(localizer, untrained)]
     rows = []
     for path, mask in zip(images, masks, strict=True):
         image = load_image(path)
@@ -53,7 +57,7 @@ def qualitative(
         elif any(masks):
             columns.append(("no truth given", Image.new("RGB", image.size, (128, 128, 128))))
         for title, localizer in localizers.items():
-            found = predict(localizer, image, refiner=refiner, always_refine=True)
+            found = predict(localizer, image, refiner=refiner, always_refine=True, untrained=untrained)
             columns.append((f"{title}: {found.score:.2f}", draw_map(found.cam)))
             columns.append(("coarse mask", draw_mask(image, found.coarse_mask)))
             if refiner is not None:
@@ -64,7 +68,7 @@ def qualitative(
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    return sheet
+    return marked_untrained(sheet, fresh)
 
 
 def _masks_of(images: Sequence[Path], masks: Sequence[Path]) -> list[Path | None]:
@@ -116,6 +120,7 @@ def run(options: FiguresOptions) -> int:
         )
     device = str(device_of(next(iter(localizers.values()))))
     refiner = None if options.refiner == "none" else make_refiner(options.refiner, device=device)
-    qualitative(localizers, images, masks, refiner=refiner, width=options.width).save(file)
+    how: dict[str, Any] = {"width": options.width, "untrained": options.untrained}
+    qualitative(localizers, images, masks, refiner=refiner, **how).save(file)
     print(f"written: {file}")
     return 0

@@ -35,6 +35,7 @@ from papers_shared.drawing import side_by_side
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, check_writable, write_json
 from papers_shared.metrics.forensics import PROTOCOLS
+from papers_shared.provenance import tell_untrained
 from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.training.distributed import make_accelerator, precision_of
 
@@ -144,6 +145,7 @@ def run(options: RobustnessOptions) -> int:
         models.append(
             {
                 "model": model,
+                "untrained": tell_untrained(localizer, model) if accelerator.is_main_process else [],
                 "precision": precision_of(accelerator),
                 "protocol": describe_protocol(config, precision_of(accelerator)),
                 **curves,

@@ -23,7 +23,7 @@ from papers_shared.doctor import Report
 from papers_shared.entries import text_of
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable
-from papers_shared.foreign import load_official
+from papers_shared.foreign import first_names, load_official
 from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.text import read_json
@@ -124,14 +124,10 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "tensors of another shape": shapes,
     }
     if any(problems.values()):
-        lists = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+        lists = [f"{len(names)} {what}: {first_names(names)}" for what, names in problems.items() if names]
         raise UserError("not the official FANet; " + "; ".join(lists))
     check_numbers(tensors, expected, "the checkpoint")
     return tensors
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _build(tensors: Mapping[str, Tensor]) -> Segmenter | Classifier:

@@ -41,6 +41,7 @@ from papers_shared.files import write_json
 from papers_shared.loading import loaded, make_loader
 from papers_shared.metrics import ConfusionMatrix
 from papers_shared.progress import Progress
+from papers_shared.provenance import tell_untrained
 from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.threads import evaluation_mode
 from papers_shared.training.distributed import make_accelerator, precision_of
@@ -274,7 +275,8 @@ def run(options: EvaluateOptions) -> int:
     )
     found["failed"] = {finding.source: finding.message for finding in broken} | found["failed"]
     if accelerator.is_main_process:
-        write_json(file, {**about, **found})
+        untrained = tell_untrained(segmenter, options.model)
+        write_json(file, {**about, "untrained": untrained, **found})
         print(table(found))
         print(f"\nprotocol: {found['protocol']}\n{found['definition']}\nwritten: {file}")
         if found["failed"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from fanet.drawing import class_palette
 from fanet.inference import Segmentation, predict
 from fanet.modeling.blocks import FeatureRefinement
 from fanet.modeling.segmenter import Segmenter
-from papers_shared.drawing import check_width, heat_map, legend, overlay, side_by_side
+from papers_shared.drawing import check_width, heat_map, legend, marked_untrained, overlay, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.inputs import match_images, unique_names
+from papers_shared.provenance import check_trained
 
 if TYPE_CHECKING:
     from fanet.options import FiguresOptions
@@ -33,6 +34,7 @@ def qualitative(
     masks: Sequence[str | Path | None] | None = None,
     *,
     width: int = 320,
+    untrained: bool = False,
 ) -> Image.Image:
     """Fig. 5: one row per image, with the image, the truth where there is one, and each model's prediction.
 
@@ -40,12 +42,14 @@ def qualitative(
         segmenters: Title -> model; all of the same classes.
         masks: Truth as index masks, one or None per image.
         width: Of one image in the panel, in pixels.
+        untrained: Draw with networks whose parts were never trained, too; the figure then says so.
     """
     first = next(iter(segmenters.values())).config
     palette = class_palette(first.class_names, first.palette)
     for title, segmenter in segmenters.items():
         if segmenter.config.class_names != first.class_names:
             raise UserError(f"{title} has other classes than the first model: draw them in separate panels")
+    fresh = [part for segmenter in segmenters.values() for part in check_trained(segmenter, untrained)]
     rows = []
     for path, mask in zip(images, masks or [None] * len(images), strict=True):
         image = load_image(path)
@@ -55,13 +59,20 @@ def qualitative(
         elif any(masks or ()):
             columns.append(("no truth given", Image.new("RGB", image.size, (128, 128, 128))))
         for title, segmenter in segmenters.items():
-            columns.append((title, overlay(image, predict(segmenter, image).mask, palette)))
+            columns.append(
+                (title, overlay(image, predict(segmenter, image, untrained=untrained).mask, palette))
+            )
         rows.append(side_by_side([(title, _fit(column, width)) for title, column in columns]))
-    return legend(_stack(rows), first.class_names, palette, text_size=16)
+    return marked_untrained(legend(_stack(rows), first.class_names, palette, text_size=16), fresh)
 
 
 def frm_maps(
-    segmenter: Segmenter, image: str | Path, mask: str | Path | None = None, *, width: int = 320
+    segmenter: Segmenter,
+    image: str | Path,
+    mask: str | Path | None = None,
+    *,
+    width: int = 320,
+    untrained: bool = False,
 ) -> Image.Image:
     """Fig. 6: what the feature refinement module in the last block of stage 3 does to one image.
 
@@ -72,7 +83,7 @@ def frm_maps(
     Raises:
         UserError: The backbone has no FRM (it is not a FANet, or its switches are off).
     """
-    result, features = frm_features(segmenter, load_image(image))
+    result, features = frm_features(segmenter, load_image(image), untrained)
     columns = [("image", result.image)]
     for title, values in features.items():
         columns.append((title, heat_map(values.abs().mean(0).cpu().numpy(), result.image.size)))
@@ -81,10 +92,13 @@ def frm_maps(
         truth = _truth(image, mask, len(result.class_names))
         columns.append(("truth", overlay(result.image, truth, result.palette)))
     drawn = side_by_side([(title, _fit(column, width)) for title, column in columns])
-    return legend(drawn, result.class_names, result.palette, text_size=16)
+    drawn = legend(drawn, result.class_names, result.palette, text_size=16)
+    return marked_untrained(drawn, result.untrained)
 
 
-def frm_features(segmenter: Segmenter, image: Image.Image) -> tuple[Segmentation, dict[str, Tensor]]:
+def frm_features(
+    segmenter: Segmenter, image: Image.Image, untrained: bool = False
+) -> tuple[Segmentation, dict[str, Tensor]]:
     """The prediction, and maps (C, h, w) of the last FRM of stage 3 on the way to it: F, R, S, output."""
     modules = [
         module
@@ -96,7 +110,7 @@ def frm_features(segmenter: Segmenter, image: Image.Image) -> tuple[Segmentation
     seen: list[tuple[Tensor, Tensor]] = []
     handle = modules[-1].register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
     try:
-        result = predict(segmenter, image)
+        result = predict(segmenter, image, untrained=untrained)
     finally:
         handle.remove()
     features, output = seen[0]
@@ -125,7 +139,8 @@ def run(options: FiguresOptions) -> int:
         raise UserError(
             "two models have the same name: each is titled by its folder, best/ and last/ by their run"
         )
-    qualitative(segmenters, images, masks, width=options.width).save(panel)
+    how: dict[str, Any] = {"width": options.width, "untrained": options.untrained}
+    qualitative(segmenters, images, masks, **how).save(panel)
     print(f"written: {panel}")
     refined = [
         segmenter
@@ -136,7 +151,7 @@ def run(options: FiguresOptions) -> int:
         print("no FRM maps: none of the models has a feature refinement module")
         return 0
     for path, mask, file in zip(images, masks, maps, strict=True):
-        frm_maps(refined[0], path, mask, width=options.width).save(file)
+        frm_maps(refined[0], path, mask, **how).save(file)
         print(f"written: {file}")
     return 0
 

@@ -136,6 +136,8 @@ class FiguresOptions:
     """Width of one image of a figure in pixels."""
     device: Device = "auto"
     """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    untrained: bool = False
+    """Draw with models whose parts were never trained, too; every drawing then says so."""
     overwrite: bool = False
     """Replace drawings of these names."""
 

@@ -31,6 +31,7 @@ from papers_shared.hub import TRAINING
 from papers_shared.loading import loaded, make_loader
 from papers_shared.metrics import GroundingMetrics
 from papers_shared.progress import Progress
+from papers_shared.provenance import tell_untrained
 from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.text import read_json
 from papers_shared.training.distributed import make_accelerator, precision_of
@@ -223,7 +224,8 @@ def run(options: EvaluateOptions) -> int:
     origin = json.loads(model.extra_files.get(TRAINING, b"{}"))
     origin.pop("val", None)
     if accelerator.is_main_process:
-        write_json(output, {**named, "trained": origin or None, **result})
+        untrained = tell_untrained(model, options.model)
+        write_json(output, {**named, "trained": origin or None, "untrained": untrained, **result})
         print(table(result))
         print(f"\nmodel: {options.model}{_chosen(origin)}")
         print(f"{result['definition']}\nwritten: {output}")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from papers_shared.drawing import check_width, heat_map, side_by_side
+from papers_shared.drawing import check_width, heat_map, marked_untrained, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
+from papers_shared.provenance import check_trained
 from plvl.data import load_image, load_mask, open_split
 from plvl.drawing import caption, draw_target
 from plvl.inference import predict
@@ -22,24 +23,28 @@ if TYPE_CHECKING:
     from plvl.options import FiguresOptions
 
 
-def qualitative(model: PLVL, rows: Sequence[dict[str, Any]], *, width: int = 320) -> Image.Image:
+def qualitative(
+    model: PLVL, rows: Sequence[dict[str, Any]], *, width: int = 320, untrained: bool = False
+) -> Image.Image:
     """Figures 5 to 7: for each row of `plvl.data.open_split` the image, the truth, the prediction and the score map.
 
     The map is the probability of the centre over the cells of the stretched image, enlarged to the image.
 
     Args:
         width: of one image of the figure, in pixels.
+        untrained: Draw with a network whose parts were never trained, too; the figure then says so.
 
     Raises:
-        UserError: No rows, or an image that cannot be read.
+        UserError: A network that was never trained, no rows, or an image that cannot be read.
     """
     if not len(rows):
         raise UserError("no sentence to draw")
-    return _stack([_row(model, row, width) for row in rows])
+    fresh = check_trained(model, untrained)
+    return marked_untrained(_stack([_row(model, row, width) for row in rows]), fresh)
 
 
 def _row(model: PLVL, row: dict[str, Any], width: int) -> Image.Image:
-    grounding = predict(model, load_image(row), [row["expression"]])[0]
+    grounding = predict(model, load_image(row), [row["expression"]], untrained=True)[0]
     image = grounding.image
     columns = [
         ("image", image),
@@ -73,7 +78,8 @@ def run(options: FiguresOptions) -> int:
     number = min(options.count, len(rows))
     chosen = np.random.default_rng(options.seed).choice(len(rows), number, replace=False)
     model = open_model(PLVL, options.model, options.device)
-    figure = qualitative(model, [rows[int(index)] for index in chosen], width=options.width)
+    drawn = [rows[int(index)] for index in chosen]
+    figure = qualitative(model, drawn, width=options.width, untrained=options.untrained)
     figure.save(file)
     print(f"written: {file}")
     return 0

@@ -7,18 +7,27 @@ import json
 import pickle
 import re
 import tarfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from papers_shared.errors import UserError
-from papers_shared.foreign import NUMPY_CALLS, NUMPY_TYPES, load_torch, refused, state_dict_of
+from papers_shared.foreign import (
+    NUMPY_CALLS,
+    NUMPY_TYPES,
+    UNREADABLE,
+    first_names,
+    load_torch,
+    refused,
+    state_dict_of,
+    unreadable,
+)
 
 ARRAYS_ONLY: dict[str, Any] = {
     **{
@@ -32,19 +41,6 @@ ARRAYS_ONLY: dict[str, Any] = {
     "_codecs.encode": lambda text, encoding="latin1": text.encode("latin1"),
 }
 """All that a detectron2 pickle may name."""
-
-UNREADABLE = (
-    SafetensorError,
-    tarfile.TarError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What readers raise over a file that is damaged or of another kind."""
 
 BERT_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 BERT_CONFIGS = ("config.json", "bert_config.json")
@@ -75,8 +71,8 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
             content = load_torch(path, path)
     except UserError:
         raise
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a checkpoint that can be read ({error})") from error
+    except (*UNREADABLE, tarfile.TarError, zlib.error) as error:
+        raise unreadable(path, error) from error
     return state_dict_of(content, path)
 
 
@@ -139,9 +135,7 @@ def _load_arrays(file: BinaryIO, path: Path) -> Any:
         return None
     wrong = [name for name, value in state.items() if not _is_numbers(value)]
     if wrong:
-        raise UserError(
-            f"{path}: refused, these entries are no arrays of numbers: {', '.join(map(str, wrong))}"
-        )
+        raise UserError(f"{path}: refused, these entries are no arrays of numbers: {first_names(wrong)}")
     return {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
 
 
