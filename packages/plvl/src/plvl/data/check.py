@@ -246,7 +246,8 @@ def _left_out(data: DataConfig) -> Iterator[Finding]:
 
 
 def _counts(rows: datasets.Dataset) -> dict[str, int]:
-    return {"images": len(set(values_of(rows, "image_id"))), "expressions": len(rows)}
+    named = {entry["path"] or image_id for entry, image_id in values_of(rows, "image", "image_id")}
+    return {"images": len(named), "expressions": len(rows)}
 
 
 def _piece_counter(vocabulary: str, max_tokens: int) -> Callable[[str], int]:
