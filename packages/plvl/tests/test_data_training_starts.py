@@ -1,4 +1,4 @@
-"""From each layout in its tool's true form: the check says what it took, training starts, and `data convert` keeps it."""
+"""From each layout in its tool's true form: the check says what it took, training starts, `data convert` keeps it."""
 
 from __future__ import annotations
 
@@ -229,7 +229,8 @@ def of_hub_captions(root: Path) -> DataConfig:
     def row(name: str) -> dict[str, Any]:
         return {
             "id": name, "caption": "the left square", "bbox": XYWH, "bbox_area": 400.0, "bbox_id": 1,
-            "image_id": int(name[-6:-4]), "ori_category_id": "1", "file_name": name, "is_rewrite": False, "split": "val", **SIZE,
+            "image_id": int(name[-6:-4]), "ori_category_id": "1", "file_name": name, "is_rewrite": False, **SIZE,
+            "split": "val",
         }  # fmt: skip
 
     return DataConfig(root=str(saved(root, row)), images=str(root / "coco"))

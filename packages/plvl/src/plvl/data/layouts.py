@@ -49,8 +49,8 @@ def locate(data: DataConfig) -> tuple[str, Path]:
         wanted = "any of the known layouts" if data.layout == "auto" else f"the layout {data.layout!r}"
         raise UserError(
             f"{root} does not have {wanted} (a folder of `plvl data build`, SPLIT.jsonl or .csv, COCO files with "
-            "sentences, a saved data set, REFER's refs(...).p and instances.json, label lists, Visual Genome, Flickr30k "
-            "Entities)"
+            "sentences, a saved data set, REFER's refs(...).p and instances.json, label lists, Visual Genome, "
+            "Flickr30k Entities)"
         )
     return found, _references(root) if found == "refer" else root
 

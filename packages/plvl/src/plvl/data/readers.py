@@ -31,18 +31,33 @@ def open_split(data: DataConfig, split: str) -> datasets.Dataset:
     Raises:
         UserError: No such folder or split, or its content is not understood.
     """
+    return _open(data, split, None)
+
+
+def open_usable(data: DataConfig, split: str) -> tuple[datasets.Dataset, list[str]]:
+    """The rows of a split that can be used, and what is wrong with the entries that are no rows.
+
+    Raises:
+        UserError: No such folder or split, or none of its entries can be used.
+    """
+    broken: list[str] = []
+    return _open(data, split, broken), broken
+
+
+def _open(data: DataConfig, split: str, broken: list[str] | None) -> datasets.Dataset:
     layout, root = locate(data)
     with quiet():
         if layout == "built":
             check_split(split, folder_splits(layout, root), root)
             return _open_built(data, root, split)
-        if layout in RELEASES:
-            return rows_of(listing_of(data), split)
         loaded = load_hub(data.root) if layout == "dataset" else {}
-        check_split(split, hub_splits(loaded) if loaded else folder_splits(layout, root), root)
+        if layout not in RELEASES:
+            check_split(split, hub_splits(loaded) if loaded else folder_splits(layout, root), root)
         if split in loaded and set(FEATURES) <= set(loaded[split].column_names):
             return loaded[split].select_columns(list(FEATURES)).cast(FEATURES)
-        return rows_of(listing_of(data, split, loaded), split)
+        listing = listing_of(data, split, loaded)
+        listing.broken = broken
+        return rows_of(listing, split)
 
 
 def check_split(split: str, present: Sequence[str], root: Path | str) -> None:
@@ -108,10 +123,14 @@ def rows_of(listing: Listing, split: str) -> datasets.Dataset:
     make, present, rows = RowMaker(), dict[str, None](), []
     for name, item in listing.read():
         present[name] = None
-        made = make(item, listing) if name == split else None
-        if made is not None:
-            rows.append(made[0])
-    check_split(split, tuple(present), listing.name)
+        with listing.isolated():
+            made = make(item, listing) if name == split else None
+            if made is not None:
+                rows.append(made[0])
+    if listing.broken and not rows:
+        raise UserError(f"no sentence of the split {split!r} can be used; {listing.broken[0]}")
+    if present:
+        check_split(split, tuple(present), listing.name)
     if not rows:
         raise UserError(f"{listing.name} has no sentence in the split {split!r}")
     columns = {key: [row[key] for row in rows] for key in FEATURES}

@@ -56,15 +56,16 @@ def _read(listing: Listing, images: str | Path, reading: Reading) -> Items:
         entries = _entries(file)
         for index, entry in enumerate(entries):
             where = f"{file}, entry {index}"
-            if not isinstance(entry, list | tuple) or len(entry) < 3:
-                raise UserError(f"{where}: not as EEVG and PLVL have it: {shown(entry)}")
-            file_name, *origin, box, phrase = entry[:3] if len(entry) == 3 else entry[:4]
-            fields = {"file": file_name, "source": next(iter(origin), None), "phrase": phrase}
-            kind = KINDS.get(text_of(fields, "source", where, default="")) or SET_KINDS.get(name, "coco")
-            if kind not in finders:
-                roots = [images, file.parent.parent, file.parent.parent.parent]
-                finders[kind] = ImageFinder(kind, roots, allow_outside=reading.allow_outside)
-            yield split, _item(name, f"{name}/{split}/{index}", fields, box, finders[kind], where)
+            with listing.isolated():
+                if not isinstance(entry, list | tuple) or len(entry) < 3:
+                    raise UserError(f"{where}: not as EEVG and PLVL have it: {shown(entry)}")
+                file_name, *origin, box, phrase = entry[:3] if len(entry) == 3 else entry[:4]
+                fields = {"file": file_name, "source": next(iter(origin), None), "phrase": phrase}
+                kind = KINDS.get(text_of(fields, "source", where, default="")) or SET_KINDS.get(name, "coco")
+                if kind not in finders:
+                    roots = [images, file.parent.parent, file.parent.parent.parent]
+                    finders[kind] = ImageFinder(kind, roots, allow_outside=reading.allow_outside)
+                yield split, _item(name, f"{name}/{split}/{index}", fields, box, finders[kind], where)
 
 
 def _entries(file: Path) -> list[Any] | tuple[Any, ...]:

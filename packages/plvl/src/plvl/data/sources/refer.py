@@ -80,12 +80,13 @@ def _read(listing: Listing, name: str, finder: ImageFinder) -> Items:
         raise UserError(f"{refs_file} holds no list of references")
     for number, ref in enumerate(refs):
         where = f"{refs_file}: reference {number}"
-        if not isinstance(ref, dict) or not isinstance(ref.get("sentences"), list):
-            raise UserError(f"{where} is not as in REFER: {shown(ref)}")
-        where = f"{refs_file}: reference {shown(ref.get('ref_id', number))}"
-        image = _of(images, ref, "image_id", where, instances)
-        annotation = _of(annotations, ref, "ann_id", where, instances)
-        yield from _sentences(name, ref, image, annotation, finder, where)
+        with listing.isolated():
+            if not isinstance(ref, dict) or not isinstance(ref.get("sentences"), list):
+                raise UserError(f"{where} is not as in REFER: {shown(ref)}")
+            where = f"{refs_file}: reference {shown(ref.get('ref_id', number))}"
+            image = _of(images, ref, "image_id", where, instances)
+            annotation = _of(annotations, ref, "ann_id", where, instances)
+            yield from _sentences(name, ref, image, annotation, finder, where)
 
 
 def _of(
