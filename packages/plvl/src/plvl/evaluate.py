@@ -83,8 +83,8 @@ def evaluate(
 
     Returns:
         Per protocol a dict with `acc_at_05`, `box_miou`, `miou`, `oiou`, `precision_at` (None for what the model or
-        the data does not have) and the wording of `protocol`; beside them `expressions`, `failed` (name -> what is wrong),
-        `definition`, `seconds` and `expressions_per_second`, reading of images included.
+        the data does not have) and the wording of `protocol`; beside them `expressions`, `failed` (name -> what is
+        wrong), `definition`, `seconds` and `expressions_per_second`, reading of images included.
 
     Raises:
         UserError: A sentence that cannot be scored, without `skip_failed`; with it, if none is left.

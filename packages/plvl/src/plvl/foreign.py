@@ -19,6 +19,7 @@ from torch import Tensor
 
 from papers_shared.errors import UserError
 from papers_shared.foreign import NUMPY_CALLS, NUMPY_TYPES, load_torch, refused, state_dict_of
+from papers_shared.pickles import LARGEST, read_pickle
 
 ARRAYS_ONLY: dict[str, Any] = {
     **{
@@ -39,7 +40,9 @@ UNREADABLE = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -67,8 +70,7 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         elif path.suffix == ".pkl":
-            with path.open("rb") as file:
-                content = _load_arrays(file, path)
+            content = _load_arrays(io.BytesIO(read_pickle(path)), path)
         elif path.name.endswith(ARCHIVES):
             content = load_torch(io.BytesIO(_only_member(path, BERT_WEIGHTS[1])), path)
         else:
@@ -76,7 +78,8 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
     except UserError:
         raise
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a checkpoint that can be read ({error})") from error
+        reason = str(error)[:300] or type(error).__name__
+        raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
     return state_dict_of(content, path)
 
 
@@ -113,7 +116,11 @@ def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name
-            if member.isfile() and name in names and (file := tar.extractfile(member)) is not None:
+            if not member.isfile() or name not in names:
+                continue
+            if member.size > LARGEST:
+                raise UserError(f"{archive}: {name} declares {member.size:,} bytes, more than weights have")
+            if (file := tar.extractfile(member)) is not None:
                 found[name] = file.read()
     return found
 
