@@ -41,6 +41,8 @@ def load_hub(name: str) -> Splits:
             loaded = datasets.load_from_disk(str(root))
         else:
             loaded = datasets.load_dataset(name)
+        for rows in loaded.values() if isinstance(loaded, Mapping) else (loaded,):
+            rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
     except Exception as error:  # the library raises many kinds, all about this name
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UserError(f"the data set {name} cannot be loaded: {reason}") from error

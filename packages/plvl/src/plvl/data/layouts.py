@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from papers_shared.entries import text_of
+from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
 from papers_shared.text import read_json
@@ -16,6 +16,8 @@ from plvl.config import DataConfig
 
 MANIFEST = "plvl-data.json"
 FORMAT = 1
+COUNTED = ("images", "objects", "expressions")
+"""What the manifest has a number of for each split."""
 TABLES = (".csv", ".tsv")
 ENTRIES = (".jsonl", *TABLES)
 """Suffixes of files with one entry in each line."""
@@ -79,11 +81,17 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """
     manifest = read_json(root / MANIFEST)
     splits = manifest.get("splits") if isinstance(manifest, dict) else None
-    if not isinstance(splits, dict) or not all(isinstance(counts, dict) for counts in splits.values()):
-        raise UserError(f"{root / MANIFEST} was not written by `plvl data build`")
+    sound = isinstance(splits, dict) and all(
+        isinstance(counts, dict) and all(type(counts.get(key)) is int for key in COUNTED)
+        for counts in splits.values()
+    )
+    if not sound or not all(
+        isinstance(manifest.get(key), str) for key in ("dataset", "images", "images_from_here")
+    ):
+        raise UserError(f"{root / MANIFEST} is not as `plvl data build` wrote it: build the folder again")
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{root / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}: build it again"
+            f"{root / MANIFEST} has format {shown(manifest.get('format'))}, this version reads {FORMAT}: build it again"
         )
     return manifest
 
@@ -93,8 +101,7 @@ def image_base(data: DataConfig, root: Path) -> Path:
     if data.images:
         return user_path(data.images)
     manifest = read_manifest(root)
-    texts = {key: text_of(manifest, key, str(root / MANIFEST)) for key in ("images", "images_from_here")}
-    recorded, relative = Path(texts["images"]), root / texts["images_from_here"]
+    recorded, relative = user_path(manifest["images"]), user_path(root / manifest["images_from_here"])
     return recorded if recorded.is_dir() or not relative.is_dir() else relative
 
 

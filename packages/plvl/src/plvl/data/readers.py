@@ -153,8 +153,10 @@ def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
     base = image_base(data, root)
     try:
         rows = datasets.load_from_disk(str(root / split))
+        rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
     except Exception as error:  # the library raises many kinds, all about this folder
-        raise UserError(f"{root / split} cannot be read ({error}): run `plvl data build` again") from error
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise UserError(f"{root / split} cannot be read ({reason}): run `plvl data build` again") from error
     if set(rows.column_names) != set(FEATURES):
         raise UserError(
             f"{root / split} has other columns than this version writes: run `plvl data build` again"
