@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import manipulation_sets as releases
 import pytest
@@ -20,7 +22,7 @@ from accelerate.state import AcceleratorState
 from calibrated_localizer import calibrated
 from safetensors.torch import load_file
 
-from cabl_cgsr.config import LossConfig, ModelConfig, Recipe
+from cabl_cgsr.config import DataConfig, LossConfig, ModelConfig, Recipe
 from cabl_cgsr.data import check, training_split
 from cabl_cgsr.evaluate import image_metrics
 from cabl_cgsr.modeling.localizer import Localizer
@@ -93,6 +95,49 @@ def config_file(recipe: Recipe, folder: Path) -> str:
 
 OPENED: list[str] = []
 sys.addaudithook(lambda event, arguments: OPENED.append(str(arguments[0])) if event == "open" else None)
+
+
+def names_in_a_list(root: Path, suffix: str) -> DataConfig:
+    """Lists that people write, of images with and without masks."""
+    releases.folders(root)
+    entries = [(f"authentic/{name}", "", 0) for name in ("a.jpg", "b.png")]
+    entries += [
+        (f"manipulated/batch/{name}", f"masks/batch/{Path(name).stem}.png", 1) for name in ("a.jpg", "b.png")
+    ]
+    path = root / f"list{suffix}"
+    if suffix == ".json":
+        keys = ("image", "mask", "label")
+        listed = [{k: v for k, v in zip(keys, entry, strict=True) if v != ""} for entry in entries]
+        path.write_text(json.dumps(listed))
+    elif suffix == ".csv":
+        path.write_text("image,mask,label\n" + "".join(",".join(map(str, entry)) + "\n" for entry in entries))
+    else:
+        path.write_text("".join(entry[0] + "\r\n" for entry in entries), encoding="utf-8-sig")
+    return DataConfig(root=str(root), list=str(path))
+
+
+ON_RAMPS: dict[str, Callable[[Path], Any]] = {
+    write.__name__: write
+    for write in (
+        releases.casia1, releases.casia1_kaggle, releases.casia2, releases.casia2_kaggle, releases.columbia,
+        releases.coverage, releases.imd2020, releases.folders, releases.imdlbenco, releases.nist16, releases.dso1,
+        releases.korus, releases.autosplice, releases.image_folders, releases.beside,
+    )
+}  # fmt: skip
+ON_RAMPS |= {suffix: partial(names_in_a_list, suffix=suffix) for suffix in (".txt", ".csv", ".json")}
+
+
+@pytest.mark.parametrize("name", ON_RAMPS)
+def test_training_starts_on_every_layout(name: str, small, tmp_path: Path) -> None:
+    written = ON_RAMPS[name](tmp_path / "set")
+    data = written if isinstance(written, DataConfig) else DataConfig(root=str(tmp_path / "set"))
+    recipe = small("run", steps=1, warmup_steps=0, batch_size=2)
+    shape = {"val_share": 0.0, "long_side": (36, 56), "crop_size": 32, "workers": 0}
+    recipe = replace(recipe, data=replace(data, **shape))
+    assert not check(recipe.data, progress=False).errors
+    run = train(recipe)
+    assert [r["step"] for r in records(run, "train")] == [1]
+    assert (run / "last" / "model.safetensors").is_file()
 
 
 def test_run_folder_holds_log_models_and_checkpoints_and_no_mask_is_opened(small, image_root: Path) -> None:

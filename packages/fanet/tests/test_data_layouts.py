@@ -453,13 +453,30 @@ def test_a_layout_is_read_as_its_tool_writes_it(name: str, tmp_path: Path) -> No
     assert "2 images; pixels: background" in said
 
 
-TRAINED = ("years", "unsplit", "CVAT masks", "COCO compressed", "Roboflow YOLO", "columns of the Hub")
+def zerowaste(root: Path) -> None:
+    pairs(root / "splits_final_deblurred", "{s}/data/0{n}_frame_1.PNG", "{s}/sem_seg/0{n}_frame_1.PNG")
+    classes(root)
+
+
+def cityscapes(root: Path) -> None:
+    for split, city in (("train", "aachen"), ("val", "munster")):
+        for number in range(2):
+            name = f"{city}/{city}_000000_00001{number}"
+            image(root / "leftImg8bit" / split / f"{name}_leftImg8bit.png", number)
+            save(root / "gtFine" / split / f"{name}_gtFine_labelIds.png", labels() + 7)
+
+
+TRAINED = {name: (write, options) for name, (write, _, options) in LAYOUTS.items()} | {
+    "ADE20K": (ade20k, {}),
+    "Cityscapes": (cityscapes, {}),
+    "ZeroWaste": (zerowaste, {}),
+}
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_starts_on_it(name: str, tmp_path: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
-    write, _, options = LAYOUTS[name]
+    write, options = TRAINED[name]
     write(tmp_path / "data")
     recipe = toy()
     run = train(
@@ -472,7 +489,8 @@ def test_training_starts_on_it(name: str, tmp_path: Path) -> None:
         )
     )
     saved_config = json.loads((run / "best" / "config.json").read_text())["config"]
-    assert saved_config["class_names"] == list(NAMES)
+    assert saved_config["class_names"] == list(class_names(config(tmp_path, **options)))
+    assert '"kind": "train", "step": 1' in (run / "log.jsonl").read_text()
 
 
 def test_ids_of_ade20k_are_shifted_and_zero_is_ignored(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import json
 import os
 import pickle
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from official_checkpoints import NAMES, VISION, official, shapes, small
@@ -218,8 +220,8 @@ def test_a_pickle_of_arrays_of_objects_is_refused(tmp_path: Path) -> None:
     [
         ("none.pth", None, "there is no such file"),
         ("text.pth", b"hello", "not a checkpoint"),
-        ("text.pkl", b"hello", "not a checkpoint"),
-        ("cut.pkl", pickle.dumps({"a": list(range(99))})[:-20], "not a checkpoint"),
+        ("text.pkl", b"hello", "not a readable pickle"),
+        ("cut.pkl", pickle.dumps({"a": list(range(99))})[:-20], "not a readable pickle"),
         ("text.tar.gz", b"hello", "not a checkpoint"),
         ("text.safetensors", b"hello", "not a checkpoint"),
         ("list.pkl", pickle.dumps([1, 2]), "holds no state dict"),
@@ -247,3 +249,38 @@ def test_bert_does_not_replace_other_files(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(UserError, match="holds other files"):
         convert(tmp_path / "bert.tar.gz", tmp_path / "mine")
+
+
+def test_declared_sizes_are_refused(tmp_path: Path) -> None:
+    """An array of 728 TiB, weights that unpack to a thousand times their size, a sparse member of an archive."""
+    array = np.zeros(1, np.float32)
+    content = pickle.dumps({"model": {"a": array}}, 2)
+    shaped = content.replace(b"K\x01\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x7f\x85")
+    assert shaped != content
+    (tmp_path / "a.pkl").write_bytes(shaped)
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with open(tmp_path / "zeros", "wb") as zeros:
+        zeros.truncate(1 << 20)
+    with tarfile.open(tmp_path / "c.tar", "w") as archive:
+        member = tarfile.TarInfo("pytorch_model.bin")
+        member.size = 1 << 20
+        with open(tmp_path / "zeros", "rb") as zeros:
+            archive.addfile(member, zeros)
+    header = bytearray((tmp_path / "c.tar").read_bytes())
+    header[124:136] = b"\x80" + (1 << 40).to_bytes(11, "big")
+    checked = bytes(header[:148]) + b" " * 8 + bytes(header[156:512])
+    header[148:156] = b"%06o\0 " % sum(checked)
+    (tmp_path / "c.tar").write_bytes(bytes(header))
+    for name, message in (
+        ("a.pkl", "not a checkpoint that can be read"),
+        ("b.pth", "it is compressed"),
+        ("c.tar", "declares 1,099,511,627,776 bytes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_official(tmp_path / name)

@@ -217,8 +217,9 @@ def test_what_is_no_data_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         _open(tmp_path / "absent", "train")
     write_refer(tmp_path / "r", "refcoco", "unc", {"val": [1]})
-    with pytest.raises(UserError, match="looks like a REFER release, which `plvl data build` reads"):
-        _open(tmp_path / "r", "val")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="does not have any of the known layouts"):
+        _open(tmp_path / "empty", "val")
     _build(tmp_path / "out", "refcoco_unc", refer=tmp_path / "r")
     with pytest.raises(UserError, match=r"no split 'train' \(there are: val\)"):
         _open(tmp_path / "out", "train")

@@ -174,7 +174,7 @@ def test_the_command_prints_and_writes_its_findings(
     file = release / "images" / "mscoco" / "images" / "train2014" / coco_name(1)
     Image.new("RGB", (30, 40)).save(file)
     assert run_check(options) == 1
-    assert "is 30x40 pixels, but 'refcoco_unc/2' was made for 60x40" in capsys.readouterr().out
+    assert "is 30x40 pixels, and its box and mask were made for 60x40" in capsys.readouterr().out
 
 
 def test_the_audit_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,14 @@ import torch
 
 from papers_shared.errors import UserError
 from plvl.config import ModelConfig
-from plvl.tokenizer import Tokenizer, make_vocabulary, read_vocabulary, vocabulary_for, vocabulary_pieces
+from plvl.tokenizer import (
+    SPECIAL,
+    Tokenizer,
+    make_vocabulary,
+    read_vocabulary,
+    vocabulary_for,
+    vocabulary_pieces,
+)
 
 WORDS = ["the man in the blue shirt", "a red circle left of it", "the man's second café"]
 VOCABULARY = make_vocabulary(WORDS, 400)
@@ -59,6 +66,19 @@ def test_what_is_not_read_is_said(tokenizer: Tokenizer) -> None:
     assert some == "some words are not in the vocabulary of the model: 猫"
     (nothing,) = tokenizer.warnings("кот 😀")
     assert nothing == "no word of the sentence is in the vocabulary of the model: кот, 😀"
+
+
+@pytest.mark.parametrize("piece", SPECIAL)
+def test_a_typed_special_piece_is_text(piece: str) -> None:
+    tokenizer = Tokenizer(make_vocabulary(["man"], 200), 12)
+    for typed in (f"{piece} man", f"man {piece}{piece}"):
+        ids, mask = tokenizer([typed, typed.lower()])
+        assert ids[0].tolist() == ids[1].tolist()
+        assert mask[0].tolist() == mask[1].tolist()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_piece() -> None:
+    assert vocabulary_pieces(b"\xef\xbb\xbf" + VOCABULARY) == vocabulary_pieces(VOCABULARY)
 
 
 def test_a_made_vocabulary_spells_any_word_and_keeps_the_commonest() -> None:

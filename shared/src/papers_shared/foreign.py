@@ -8,6 +8,7 @@ import pickle
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -108,8 +109,10 @@ def load_torch(file: Path | BinaryIO, path: Path) -> Any:
     """What a torch file holds; `path` is the name for messages.
 
     Raises:
-        UserError: It names a Python object outside `ALLOWED` and torch's own list.
+        UserError: It names a Python object outside `ALLOWED` and torch's own list, or would unpack to many times its
+            size.
     """
+    _check_packing(file, path)
     try:
         with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the file was made
@@ -119,6 +122,21 @@ def load_torch(file: Path | BinaryIO, path: Path) -> Any:
         if found is None and path.is_file() and not path.open("rb").read(2).startswith((b"PK", b"\x80")):
             raise UserError(f"{path}: not a checkpoint that torch can read") from error
         raise refused(path, found[1] if found else "") from error
+
+
+def _check_packing(file: Path | BinaryIO, path: Path) -> None:
+    """Refuse a compressed archive: torch writes weights as they are, so that none is larger unpacked."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            squeezed = any(entry.file_size > entry.compress_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        squeezed = False
+    if not isinstance(file, Path):
+        file.seek(0)
+    if squeezed:
+        raise UserError(
+            f"{path}: not a checkpoint as torch writes it, it is compressed: save it anew with torch.save"
+        )
 
 
 def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:

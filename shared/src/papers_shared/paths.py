@@ -10,6 +10,8 @@ from papers_shared.errors import UserError
 
 LONGEST_NAME = 120
 """Bytes of a result's name, without number and suffix; file systems take 255."""
+LONGEST_PATH = 4000
+"""Characters of a path below a folder; systems take 4,096 bytes of a whole one."""
 
 
 def user_path(text: str | Path) -> Path:
@@ -36,7 +38,7 @@ def inside(root: str | Path, name: str, where: str, *, allow_outside: bool = Fal
     Raises:
         UserError: An empty name, one that no file can have, or one that leads outside.
     """
-    if not name.strip() or "\0" in name or not is_text(name):
+    if not name.strip() or "\0" in name or not is_text(name) or _is_too_long(name):
         raise UserError(f"{where}: {shown(name)} is no name of a file")
     plain = name.replace("\\", "/")
     if allow_outside:
@@ -68,6 +70,11 @@ def free_name(name: str, taken: set[str]) -> str:
         free, number = f"{name}-{number}", number + 1
     taken.add(free.lower())
     return free
+
+
+def _is_too_long(name: str) -> bool:
+    """For any file system."""
+    return len(name) > LONGEST_PATH or any(len(part.encode()) > 255 for part in re.split(r"[/\\]", name))
 
 
 def _climbs(name: str) -> bool:

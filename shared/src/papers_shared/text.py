@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """Byte order marks, the longer one first where two begin alike."""
+LARGEST_FILE = 2 << 30
+"""Bytes of a text file that is read as a whole: the largest of the published annotation files have half of it."""
+LONGEST_LINE = 64 << 20
+"""Bytes of a line of a file that is read line by line."""
 
 
 def read_text(path: str | Path) -> str:
@@ -30,6 +34,10 @@ def read_text(path: str | Path) -> str:
     """
     path = Path(path)
     check_regular(path)
+    if path.stat().st_size > LARGEST_FILE:
+        raise UserError(
+            f"{path} has more than {LARGEST_FILE:,} bytes: no text file that is read here is so large"
+        )
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,8 +66,13 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} is nested too deeply to be read") from None
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+def read_json_lines(
+    path: str | Path, wrong: Callable[[UserError], None] | None = None
+) -> Iterator[tuple[int, Any]]:
     """(line number from 1, value) of each line of a JSON-lines file that is not blank, read one by one.
+
+    Args:
+        wrong: Takes what is wrong with a line, and reading goes on with the next one; None: it is raised.
 
     Raises:
         UserError: As `read_text`, or a line is not JSON, or nested too deeply.
@@ -69,11 +82,15 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}, is not JSON ({error})") from None
-        except RecursionError:
-            raise UserError(f"{path}, line {number}, is nested too deeply to be read") from None
-        yield number, value
+        except (ValueError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+            reason = ", is nested too deeply to be read" if deep else f", is not JSON ({error})"
+            problem = UserError(f"{path}, line {number}{reason}")
+            if wrong is None:
+                raise problem from None
+            wrong(problem)
+        else:
+            yield number, value
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -84,7 +101,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
         if encoding in ("utf-8", "utf-8-sig"):
             file.seek(3 if encoding == "utf-8-sig" else 0)
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+                if len(raw) == LONGEST_LINE:
+                    raise UserError(f"{path}, line {number}, has more than {LONGEST_LINE:,} bytes")
                 try:
                     yield number, raw.decode("utf-8")
                 except UnicodeDecodeError:

@@ -160,11 +160,14 @@ class DataConfig:
     """Where the data lies and how a training sample is made of it."""
 
     root: str = ""
-    """The data folder that `plvl data build` wrote (or a Hub data set name with `--data.layout dataset`)."""
-    layout: Literal["auto", "built", "jsonl", "coco", "dataset"] = "auto"
+    """The data folder or annotation file (or a Hub data set name with `--data.layout dataset`)."""
+    layout: Literal[
+        "auto", "built", "jsonl", "coco", "dataset", "refer", "labels", "visual-genome", "flickr30k"
+    ] = "auto"
     """built: a folder of `plvl data build`; jsonl: {split}.jsonl, .csv or .tsv with image, expression, box and/or
-    mask; coco: COCO files whose annotations have sentences; dataset: a Hub data set or a `save_to_disk` folder; auto:
-    recognised from the files."""
+    mask; coco: COCO files whose annotations have sentences; dataset: a Hub data set or a `save_to_disk` folder; refer:
+    refs(...).p beside instances.json; labels: EEVG's label lists; visual-genome and flickr30k: these releases; auto:
+    recognised from the files. The last four are read anew at each start: `plvl data convert` once is faster."""
     box_format: BoxFormat = "auto"
     """What the four numbers of a box are: corners x0, y0, x1, y1 (xyxy), or corner and size x, y, width, height (xywh);
     auto: as its name says, `bbox` of COCO and the Hub as xywh."""

@@ -36,8 +36,10 @@ from papers_shared.results import check_evaluation, evaluation_file
 from papers_shared.text import read_json
 from papers_shared.training.distributed import make_accelerator, precision_of
 from plvl.config import ModelConfig
-from plvl.data import load_image, load_mask, open_split, quick_check
-from plvl.data.pixels import values_of
+from plvl.data import load_image, load_mask
+from plvl.data.check import box_problem
+from plvl.data.pixels import size_problem, source_of, values_of
+from plvl.data.readers import open_usable
 from plvl.inference import (
     BATCH_SIZE,
     PROTOCOLS,
@@ -55,6 +57,10 @@ if TYPE_CHECKING:
     from plvl.options import EvaluateOptions
 
 
+SKIPPED = (UserError, OSError, MemoryError, torch.OutOfMemoryError)
+"""What one image or sentence can cause."""
+
+
 def evaluate(
     model: Network,
     rows: Any,
@@ -64,6 +70,7 @@ def evaluate(
     workers: int = 0,
     accelerator: Accelerator | None = None,
     progress: bool = False,
+    skip_failed: bool = False,
 ) -> dict[str, Any]:
     """Acc@0.5 of the boxes; mIoU, oIoU and Precision@0.5 to 0.9 of the masks, as fractions.
 
@@ -73,11 +80,15 @@ def evaluate(
         batch_size: Most sentences about one image per forward pass.
         accelerator: Shares the images among its processes; every process returns the same result. Its precision is
             what the network computes in.
+        skip_failed: Leave sentences out that cannot be scored, say so on stderr, and name them under `failed`.
 
     Returns:
         Per protocol a dict with `acc_at_05`, `box_miou`, `miou`, `oiou`, `precision_at` (None for what the model or
-        the data does not have) and the wording of `protocol`; beside them `expressions`, `definition`, `seconds` and
-        `expressions_per_second`, reading of images included.
+        the data does not have) and the wording of `protocol`; beside them `expressions`, `failed` (name -> what is
+        wrong), `definition`, `seconds` and `expressions_per_second`, reading of images included.
+
+    Raises:
+        UserError: A sentence that cannot be scored, without `skip_failed`; with it, if none is left.
     """
     accelerator = accelerator or make_accelerator()
     precision = precision_of(accelerator)
@@ -89,18 +100,39 @@ def evaluate(
     began, done = time.perf_counter(), 0
     text = TextFeatures(model, precision)
     total, shown = sum(map(len, images.groups)), progress and accelerator.is_main_process
+    failed: dict[str, str] = {}
     with Progress(total, unit="sentence", enabled=shown) as bar:
-        for inputs, truths in loaded(loader):
+        for group, (inputs, truths, problems) in zip(images.groups, loaded(loader), strict=True):
             sentences = [truth["sentence"] for truth in truths]
-            answers = answer(model, inputs, sentences, text=text, precision=precision, batch_size=batch_size)
-            for number, found in enumerate(answers):
-                found.check_finite()
-                first = number * batch_size
-                for protocol in protocols:
-                    _count(metrics[protocol], protocol, found, truths[first : first + batch_size])
-            done += len(truths)
+            try:
+                answers = answer(
+                    model, inputs, sentences, text=text, precision=precision, batch_size=batch_size
+                )
+                for number, found in enumerate(answers if sentences else ()):
+                    found.check_finite()
+                    first = number * batch_size
+                    for protocol in protocols:
+                        _count(metrics[protocol], protocol, found, truths[first : first + batch_size])
+            except SKIPPED as error:
+                problems |= {truth["row"]: _sentence(error) for truth in truths}
+                for counted in metrics.values():
+                    for truth in truths:
+                        counted.rows.pop(truth["index"], None)
+            for row, problem in problems.items():
+                name = str(rows[row]["name"])
+                if not skip_failed:
+                    raise UserError(f"{name!r}: {problem}")
+                failed[name if name not in failed else f"{name} (row {row})"] = problem
+                bar.line(f"failed: {name!r}: {problem}")
+            done += len(group)
             if shown:
                 bar.update(done)
+    if skip_failed:
+        failed = dict(pair for pairs in gather_object([list(failed.items())]) for pair in pairs)
+        if len(failed) == len(rows):
+            raise UserError(
+                f"none of the {len(rows)} sentences can be scored; {next(iter(failed.values()), '')}"
+            )
     result: dict[str, Any] = {}
     for protocol in protocols:
         gathered = GroundingMetrics()
@@ -111,6 +143,7 @@ def evaluate(
     seconds = time.perf_counter() - began
     return {
         **result,
+        "failed": failed,
         "seconds": seconds,
         "expressions_per_second": result["expressions"] / seconds,
         "precision": precision,
@@ -167,19 +200,34 @@ class _Images(Dataset):
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, number: int) -> tuple[Any, list[dict[str, Any]]]:
-        rows = [self.rows[index] for index in self.groups[number]]
-        image = Image.fromarray(load_image(rows[0]))
-        truths = [
-            {"index": f"{index:09d}", "sentence": row["expression"], "size": (row["height"], row["width"])}
-            | self._truth(row, image)
-            for index, row in zip(self.groups[number], rows, strict=True)
-        ]
-        return prepare_image(image, self.config), truths
+    def __getitem__(self, number: int) -> tuple[Any, list[dict[str, Any]], dict[int, str]]:
+        """The image for the network, what is true of its sentences, and what is wrong with the other ones by row."""
+        truths, problems = [], {}
+        indices = self.groups[number]
+        try:
+            first = self.rows[indices[0]]
+            image = Image.fromarray(load_image(first))
+            inputs = prepare_image(image, self.config)
+        except SKIPPED as error:
+            return None, [], dict.fromkeys(indices, _sentence(error))
+        for index in indices:
+            try:
+                row = self.rows[index]
+                size = (row["height"], row["width"])
+                if problem := size_problem((image.height, image.width), size):
+                    raise UserError(f"{source_of(row)} {problem}")
+                about = {"row": index, "index": f"{index:09d}", "sentence": row["expression"], "size": size}
+                truths.append(about | self._truth(row, image))
+            except SKIPPED as error:
+                problems[index] = _sentence(error)
+        return inputs, truths, problems
 
     def _truth(self, row: dict[str, Any], image: Image.Image) -> dict[str, Any]:
         """(box as fractions or None, mask or None) by each protocol."""
         box = None if row["box_xyxy"] is None else np.asarray(row["box_xyxy"], np.float64)
+        problem = "" if box is None else box_problem(box.tolist(), row["height"], row["width"])
+        if problem:
+            raise UserError(f"{problem}: {row['box_xyxy']} in {row['width']}x{row['height']}")
         mask = load_mask(row) if self.config.res else None
         truth: dict[str, Any] = {}
         if "original" in self.protocols:
@@ -194,12 +242,17 @@ class _Images(Dataset):
         return truth
 
 
+def _sentence(error: BaseException) -> str:
+    plain = isinstance(error, UserError)
+    return str(error) if plain else f"{type(error).__name__}: {str(error)[:300]}".rstrip(": ")
+
+
 def _as_it_is(item: Any) -> Any:
     return item
 
 
 def run(options: EvaluateOptions) -> int:
-    """`plvl evaluate`: print the table and write the JSON."""
+    """`plvl evaluate`: print the table and write the JSON; 1 if a sentence could not be scored."""
     if options.batch_size < 1:
         raise UserError(f"--batch-size is {options.batch_size!r}: give 1 or more")
     accelerator = make_accelerator(options.precision)
@@ -210,8 +263,7 @@ def run(options: EvaluateOptions) -> int:
         check_evaluation(output, named)
     model = PLVL.from_pretrained(options.model, device=accelerator.device)
     with accelerator.main_process_first():
-        quick_check(data, (options.split,)).raise_if_broken(f"plvl data check {data.root}")
-        rows = open_split(data, options.split)
+        rows, broken = open_usable(data, options.split)
     result = evaluate(
         model,
         rows,
@@ -220,7 +272,11 @@ def run(options: EvaluateOptions) -> int:
         workers=data.workers,
         accelerator=accelerator,
         progress=True,
+        skip_failed=True,
     )
+    result["failed"] = {f"entry {number}": problem for number, problem in enumerate(broken, 1)} | result[
+        "failed"
+    ]
     origin = json.loads(model.extra_files.get(TRAINING, b"{}"))
     origin.pop("val", None)
     if accelerator.is_main_process:
@@ -229,7 +285,12 @@ def run(options: EvaluateOptions) -> int:
         print(table(result))
         print(f"\nmodel: {options.model}{_chosen(origin)}")
         print(f"{result['definition']}\nwritten: {output}")
-    return 0
+        if result["failed"]:
+            first = next(f"{name}: {problem}" for name, problem in result["failed"].items())
+            print(
+                f"{len(result['failed'])} sentences could not be scored ({first}): see `failed` in the file"
+            )
+    return 1 if result["failed"] else 0
 
 
 def table(result: dict[str, Any]) -> str:

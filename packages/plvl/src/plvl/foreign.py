@@ -28,6 +28,7 @@ from papers_shared.foreign import (
     state_dict_of,
     unreadable,
 )
+from papers_shared.pickles import LARGEST, read_pickle
 
 ARRAYS_ONLY: dict[str, Any] = {
     **{
@@ -63,8 +64,7 @@ def load_official(path: Path | str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         elif path.suffix == ".pkl":
-            with path.open("rb") as file:
-                content = _load_arrays(file, path)
+            content = _load_arrays(io.BytesIO(read_pickle(path)), path)
         elif path.name.endswith(ARCHIVES):
             content = load_torch(io.BytesIO(_only_member(path, BERT_WEIGHTS[1])), path)
         else:
@@ -109,7 +109,11 @@ def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name
-            if member.isfile() and name in names and (file := tar.extractfile(member)) is not None:
+            if not member.isfile() or name not in names:
+                continue
+            if member.size > LARGEST:
+                raise UserError(f"{archive}: {name} declares {member.size:,} bytes, more than weights have")
+            if (file := tar.extractfile(member)) is not None:
                 found[name] = file.read()
     return found
 

@@ -24,6 +24,8 @@ from plvl.config import ModelConfig
 
 VOCABULARY = "vocab.txt"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TYPED = re.compile("|".join(map(re.escape, SPECIAL)))
+"""Special pieces that a person typed: words like any others, as in the authors' code, which writes them small first."""
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 MARKS = "!\"#$%&'()*+,-./:;<=>?@[]_{|}~"
 
@@ -85,7 +87,7 @@ class Tokenizer:
         return warnings
 
     def _encode(self, sentence: str) -> Encoding:
-        return self._tokenizer.encode(sentence)
+        return self._tokenizer.encode(TYPED.sub(lambda piece: piece[0].lower(), sentence))
 
 
 def tokenizer_of(model: Any) -> Tokenizer:
@@ -109,7 +111,7 @@ def vocabulary_pieces(vocabulary: bytes) -> dict[str, int]:
         UserError: Not text in UTF-8, or a piece stands twice.
     """
     try:
-        lines = vocabulary.decode("utf-8").removesuffix("\n").split("\n")
+        lines = vocabulary.decode("utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"the vocabulary is not text in UTF-8 ({error})") from error
     pieces = {line.rstrip("\r"): index for index, line in enumerate(lines)}

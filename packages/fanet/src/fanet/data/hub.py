@@ -120,14 +120,19 @@ class HubSource(Source):
         """
         with _quiet():
             try:
-                if not _is_saved(self.base):
-                    return datasets.load_dataset(self.data.root, split=split)
-                loaded = datasets.load_from_disk(str(self.base))
+                saved = _is_saved(self.base)
+                loaded = (
+                    datasets.load_from_disk(str(self.base))
+                    if saved
+                    else datasets.load_dataset(self.data.root, split=split)
+                )
+                rows = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+                rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
             except Exception as error:  # the library raises many kinds, all about this name
                 raise UserError(
                     f"the data set {self.data.root} cannot be loaded: {_first_line(error)}"
                 ) from error
-        return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+        return rows
 
 
 def _is_saved(folder: Path) -> bool:

@@ -1,12 +1,16 @@
-"""What is wrong with a data folder: `check` reads every image and mask, `quick_check` what training would stop at."""
+"""What is wrong with a data folder: `check` reads every image and mask, `quick_check` does so where files are new."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -14,18 +18,19 @@ import numpy as np
 
 from papers_shared.doctor import Finding, Report, Severity
 from papers_shared.errors import UserError
+from papers_shared.files import cache_folder
+from papers_shared.images import verify_image
 from papers_shared.progress import Progress
+from papers_shared.sound_files import broken_files
 from papers_shared.threads import usable_cores
 from plvl.config import DataConfig
 from plvl.data.layouts import locate, read_manifest
 from plvl.data.masks import box_of_mask, load_mask
-from plvl.data.pixels import Row, load_image, source_of, values_of
+from plvl.data.pixels import Row, file_entry, image_size, load_image, size_problem, source_of, values_of
 from plvl.data.published import beside_published, counts_of
-from plvl.data.readers import listing_of, open_split, splits_of
+from plvl.data.readers import listing_of, open_split, open_usable, splits_of
 from plvl.data.statistics import split_findings
 
-LOOKED_AT = 8
-"""Rows per split that `quick_check` decodes."""
 OUTSIDE = 1.0
 """Pixels that a box may leave its image by without a word: annotations are rounded."""
 AGREE = 0.5
@@ -68,10 +73,11 @@ def check(
     counts: dict[str, dict[str, int]] = {}
     for split in splits:
         try:
-            rows = open_split(data, split)
+            rows, broken = open_usable(data, split)
         except UserError as error:
             report.add("error", f"split {split}", str(error))
             continue
+        report.extend(Finding("error", f"split {split}", problem) for problem in broken)
         report.extend(_rows_findings(rows, split))
         report.extend(split_findings(rows, split, layout == "built"))
         report.extend(_sentence_findings(rows, split, pieces, max_tokens))
@@ -95,8 +101,8 @@ def unusual_splits(dataset: str, splits: Iterable[str]) -> list[Finding]:
     return [Finding("warning", f"split {split!r}", message, remedy) for split in unknown]
 
 
-def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report:
-    """The errors that paths, boxes and a few images tell.
+def quick_check(data: DataConfig, splits: Sequence[str] | None = None, *, progress: bool = True) -> Report:
+    """The errors of all rows of the splits; files that were sound at an earlier check are not read again.
 
     Args:
         splits: those about to be used; None: the training and the validation split.
@@ -108,11 +114,68 @@ def quick_check(data: DataConfig, splits: Sequence[str] | None = None) -> Report
     for split in dict.fromkeys(splits or (data.train_split, data.val_split)):
         rows = open_split(data, split)
         report.extend(finding for finding in _rows_findings(rows, split) if finding.severity == "error")
-        for index in range(min(LOOKED_AT, len(rows))):
-            row = rows[index]
-            if row["image"]["bytes"] or os.path.isfile(row["image"]["path"]):
-                report.extend(finding for finding in examine(row) if finding.severity == "error")
+        report.extend(_image_errors(rows, split, progress))
+        report.extend(_stored_errors(rows, split, progress))
     return report
+
+
+def _image_errors(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
+    """Images in files: what cannot be read, or has another size than the rows that show it."""
+    sizes: dict[Path, set[tuple[int, int]]] = {}
+    for entry, height, width in values_of(rows, "image", "height", "width"):
+        if not entry["bytes"] and os.path.isfile(entry["path"]):  # missing ones are told already
+            sizes.setdefault(Path(entry["path"]), set()).add((height, width))
+
+    def look(path: Path) -> None:
+        verify_image(path)
+        found = image_size({"image": file_entry(path)})
+        if other := next((size for size in sizes[path] if size != found), None):
+            raise UserError(f"{path} {size_problem(found, other)}")
+
+    asked = hashlib.sha256(json.dumps([[str(path), sorted(known)] for path, known in sizes.items()]).encode())
+    cache = cache_folder("plvl") / "checks" / asked.hexdigest()[:16]
+    broken = broken_files(list(sizes), look, kind=f"{split} image", cache=cache, progress=progress)
+    for path, problem in broken.items():
+        yield _unusable(str(path), problem)
+
+
+def _stored_errors(rows: datasets.Dataset, split: str, progress: bool) -> Iterator[Finding]:
+    """Images and masks that lie in the data set; those of its files are remembered, and rows that were read from other
+    files have masks that were made just now.
+    """
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    findings: list[Finding] = []
+
+    def look(_: Path | None = None) -> None:
+        if findings:
+            return
+        stored = [bool(entry["bytes"]) for (entry,) in values_of(rows, "image")]
+        chosen = [number for number, inside in enumerate(stored) if inside or files]
+        with Progress(len(chosen), unit=f"{split} sentence", enabled=progress and bool(chosen)) as bar:
+            for done, number in enumerate(chosen, start=1):
+                errors = (f for f in examine(rows[number], stored[number]) if f.severity == "error")
+                findings.extend(errors)
+                bar.update(done)
+        if findings:
+            raise UserError(findings[0].message)
+
+    if files:
+        broken_files(files[:1], look, kind=f"{split} rows", cache=_memory_of(files), progress=False)
+    else:
+        with suppress(UserError):
+            look()
+    yield from findings
+
+
+def _memory_of(files: Sequence[Path]) -> Path:
+    """Where it is remembered that the rows of some files are sound; another folder when one of them has changed."""
+    stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return cache_folder("plvl") / "checks" / hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
+
+
+def _unusable(where: str, problem: str) -> Finding:
+    remedy = "get the file again, or build the data folder again"
+    return Finding("error", where, f"unusable image: {_without(problem, where)}", remedy)
 
 
 def examine(row: Row, image: bool = True) -> list[Finding]:
@@ -126,8 +189,7 @@ def examine(row: Row, image: bool = True) -> list[Finding]:
         try:
             load_image(row)
         except UserError as error:
-            remedy = "get the file again, or build the data folder again"
-            findings.append(Finding("error", where, f"unusable image: {_without(str(error), where)}", remedy))
+            findings.append(_unusable(where, str(error)))
     name = f"{row['name']!r} ({where})"
     try:
         mask = load_mask(row)
@@ -192,14 +254,18 @@ def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
             continue
         x0, y0, x1, y1 = box
         where = f"{name!r} in {split}: {[round(value, 1) for value in box]} in {width}x{height}"
-        if not (x1 > x0 and y1 > y0):
-            yield Finding("error", where, "the box is empty", "correct it: x0, y0, x1, y1 in pixels")
-        elif x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            yield Finding(
-                "error", where, "the box is outside the image", "correct it: x0, y0, x1, y1 in pixels"
-            )
+        if problem := box_problem(box, height, width):
+            yield Finding("error", where, problem, "correct it: x0, y0, x1, y1 in pixels")
         elif min(x0, y0) < -OUTSIDE or x1 > width + OUTSIDE or y1 > height + OUTSIDE:
             yield Finding("warning", where, "the box leaves the image", "correct it if it was not meant")
+
+
+def box_problem(box: Sequence[float], height: int, width: int) -> str:
+    """Why nothing can be learned or scored by a box of an image; empty where it can."""
+    x0, y0, x1, y1 = box
+    if not (x1 > x0 and y1 > y0):
+        return "the box is empty"
+    return "the box is outside the image" if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height else ""
 
 
 def _sentence_findings(
@@ -235,6 +301,7 @@ def _left_out(data: DataConfig) -> Iterator[Finding]:
     """What a source passes over; mistakes in it are reported where a split is opened."""
     try:
         listing = listing_of(data)
+        listing.broken = []  # told where a split is opened
         for _ in listing.read():
             pass
     except UserError:
@@ -246,7 +313,8 @@ def _left_out(data: DataConfig) -> Iterator[Finding]:
 
 
 def _counts(rows: datasets.Dataset) -> dict[str, int]:
-    return {"images": len(set(values_of(rows, "image_id"))), "expressions": len(rows)}
+    named = {entry["path"] or image_id for entry, image_id in values_of(rows, "image", "image_id")}
+    return {"images": len(named), "expressions": len(rows)}
 
 
 def _piece_counter(vocabulary: str, max_tokens: int) -> Callable[[str], int]:

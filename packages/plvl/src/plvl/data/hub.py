@@ -9,7 +9,7 @@ unless an option says otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ def load_hub(name: str) -> Splits:
             loaded = datasets.load_from_disk(str(root))
         else:
             loaded = datasets.load_dataset(name)
+        for rows in loaded.values() if isinstance(loaded, Mapping) else (loaded,):
+            rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
     except Exception as error:  # the library raises many kinds, all about this name
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UserError(f"the data set {name} cannot be loaded: {reason}") from error
@@ -78,7 +80,7 @@ def _read(listing: Listing, images: str | Path, reading: Reading, loaded: Splits
     finder = ImageFinder("coco", [images], allow_outside=reading.allow_outside)
     for split, rows in (load_hub(name) if loaded is None else loaded).items():
         if set(rows.column_names) >= OBJECTS:
-            yield from _objects(name, SPLITS.get(split, split), rows, finder)
+            yield from _objects(listing, SPLITS.get(split, split), rows, finder)
             continue
         part = SPLITS.get(split, split)
         for column, feature in rows.features.items():
@@ -86,49 +88,52 @@ def _read(listing: Listing, images: str | Path, reading: Reading, loaded: Splits
                 rows = rows.cast_column(column, RAW)
         for index, row in enumerate(rows):
             where = f"{name}, split {split}, row {index}"
-            listed = items_of(
-                row,
-                where,
-                f"{part}/{index:06d}",
-                listing,
-                reading,
-                finder.entry,
-                source=Path(name).name,
-                bbox="xywh",
-            )
-            for item in listed:
+            with listing.isolated():
+                listed = items_of(
+                    row,
+                    where,
+                    f"{part}/{index:06d}",
+                    listing,
+                    reading,
+                    finder.entry,
+                    source=Path(name).name,
+                    bbox="xywh",
+                )
+                for item in listed:
+                    yield part, item
+
+
+def _objects(listing: Listing, split: str, rows: datasets.Dataset, finder: ImageFinder) -> Items:
+    for row in rows:
+        where = f"{listing.name}, object {shown(row['ref_id'])}"
+        with listing.isolated():
+            part = text_of(row, "split", where, default=split)
+            for item in _about_object(Path(listing.name).name, row, finder, where):
                 yield part, item
 
 
-def _objects(name: str, split: str, rows: datasets.Dataset, finder: ImageFinder) -> Items:
-    own = Path(name).name
-    for row in rows:
-        where = f"{name}, object {shown(row['ref_id'])}"
-        annotation, info = (_object(row[key], where) for key in ("raw_anns", "raw_image_info"))
-        sentences = row.get("sentences") or _json(row.get("raw_sentences"), where)
-        if not isinstance(sentences, list) or not all(isinstance(one, dict) for one in sentences):
-            raise UserError(f"{where}: not as in jxu124/refcoco: the sentences are {shown(sentences)}")
-        part = text_of(row, "split", where, default=split)
-        file_name = Path(text_of(row, "image_path", where)).name
-        for sentence in sentences:
-            yield (
-                part,
-                Item(
-                    name=f"{own}/{text_of(sentence, 'sent_id', where)}",
-                    image=finder.entry(file_name, where),
-                    sentence=text_of(sentence, "sent", where),
-                    source=own,
-                    where=where,
-                    width=info.get("width"),
-                    height=info.get("height"),
-                    box=annotation.get("bbox"),
-                    box_format="xywh",
-                    shape=annotation.get("segmentation"),
-                    image_id=text_of(info, "id", where),
-                    photo_id=photo_of(info.get("flickr_url")),
-                    object_id=f"{own}/{row['ref_id']}",
-                ),
-            )
+def _about_object(own: str, row: Mapping[str, Any], finder: ImageFinder, where: str) -> Iterator[Item]:
+    annotation, info = (_object(row[key], where) for key in ("raw_anns", "raw_image_info"))
+    sentences = row.get("sentences") or _json(row.get("raw_sentences"), where)
+    if not isinstance(sentences, list) or not all(isinstance(one, dict) for one in sentences):
+        raise UserError(f"{where}: not as in jxu124/refcoco: the sentences are {shown(sentences)}")
+    file_name = Path(text_of(row, "image_path", where)).name
+    for sentence in sentences:
+        yield Item(
+            name=f"{own}/{text_of(sentence, 'sent_id', where)}",
+            image=finder.entry(file_name, where),
+            sentence=text_of(sentence, "sent", where),
+            source=own,
+            where=where,
+            width=info.get("width"),
+            height=info.get("height"),
+            box=annotation.get("bbox"),
+            box_format="xywh",
+            shape=annotation.get("segmentation"),
+            image_id=text_of(info, "id", where),
+            photo_id=photo_of(info.get("flickr_url")),
+            object_id=f"{own}/{row['ref_id']}",
+        )
 
 
 def _object(text: Any, where: str) -> dict[str, Any]:

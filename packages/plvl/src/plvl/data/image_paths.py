@@ -28,7 +28,8 @@ FOLDERS: dict[Kind, tuple[str, ...]] = {
 """Folders below an image root, in the order they are tried."""
 ABOVE = ("", "images", "image_data", "other/images", "ln_data/other/images", "ln_data")
 """Folders between an image root and `FOLDERS`, as the known repositories have them."""
-COCO_NAME = re.compile(r"(?:COCO_(train|val|test)(2014|2015)_)?(\d{12})\.jpg", re.IGNORECASE)
+COCO_NAME = re.compile(r"(?:COCO_(train|val|test)(2014|2015)_)?(\d{12})(_\d+)?\.jpg", re.IGNORECASE)
+"""Of an image; REFER's references have the number of an annotation behind it."""
 PHOTO = re.compile(r"(\d+)_[0-9a-f]+(?:_[a-z])?\.jpg", re.IGNORECASE)
 
 
@@ -51,12 +52,16 @@ class ImageFinder:
         expected = inside(first, file_name, where, allow_outside=self.allow_outside)
         file_name = file_name.replace("\\", "/")
         names = [file_name]
-        if self.kind == "coco" and (match := COCO_NAME.fullmatch(file_name)) and match[1]:
-            names.append(f"{match[3]}.jpg")
+        folder_name, _, base = file_name.rpartition("/")
+        if self.kind == "coco" and (match := COCO_NAME.fullmatch(base)):
+            part = f"COCO_{match[1]}{match[2]}_" if match[1] else ""
+            plain = [f"{part}{match[3]}.jpg", f"{match[3]}.jpg"]
+            names += [name for name in plain if name != base] + ([base] if folder_name else [])
         for name in names:
             for index, folder in enumerate(self.folders):
                 if (folder / name).is_file():
-                    self.folders.insert(0, self.folders.pop(index))
+                    if len(names) > 1:  # numbers of COCO are one image's in all folders, other names are not
+                        self.folders.insert(0, self.folders.pop(index))
                     return file_entry(folder / name)
         if self.kind == "saiapr" and (path := self._deeper.get(Path(file_name).name)):
             return file_entry(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,22 @@ class Listing:
     """Reason -> number of items that were left out for it; complete when all items are read."""
     remarks: dict[str, int] = field(default_factory=dict)
     """What was taken in part or not used -> how often."""
+    broken: list[str] | None = None
+    """What is wrong with entries that cannot be used, where reading goes on without them; None: the first is raised."""
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """A block about one entry, whose mistake is noted in `broken` where that is wanted."""
+        try:
+            yield
+        except UserError as error:
+            self.note(error)
+
+    def note(self, error: UserError) -> None:
+        """Note a mistake in `broken`, or raise it."""
+        if self.broken is None:
+            raise error
+        self.broken.append(str(error))
 
     def leave_out(self, reason: str) -> None:
         """Count one item that is left out."""

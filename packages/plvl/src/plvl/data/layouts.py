@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from papers_shared.entries import text_of
+from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
 from papers_shared.text import read_json
@@ -15,19 +16,25 @@ from plvl.config import DataConfig
 
 MANIFEST = "plvl-data.json"
 FORMAT = 1
+COUNTED = ("images", "objects", "expressions")
+"""What the manifest has a number of for each split."""
 TABLES = (".csv", ".tsv")
 ENTRIES = (".jsonl", *TABLES)
 """Suffixes of files with one entry in each line."""
 ROBOFLOW = "_annotations.coco.json"
 COCO_FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}")
+REFS = ("refs(*).p", "*/refs(*).p", "data/*/refs(*).p")
+"""Where a REFER release has its references."""
+RELEASES = ("refer", "labels", "visual-genome", "flickr30k")
+"""Layouts that `plvl data build` reads as well; which splits they have shows when they are read."""
 NO_COCO = frozenset({"config.json", "image_data.json", "region_descriptions.json"})
 
 
 def locate(data: DataConfig) -> tuple[str, Path]:
-    """The layout (built, jsonl or dataset) and the path of a data folder.
+    """The layout of a data folder, and its path; of REFER that of the file with the references.
 
     Raises:
-        UserError: There is none, or no layout fits.
+        UserError: There is none, no layout fits, or a REFER release has several sets.
     """
     if not data.root:
         raise UserError(
@@ -42,16 +49,28 @@ def locate(data: DataConfig) -> tuple[str, Path]:
     found = _recognise(root)
     if not found or data.layout not in ("auto", found):
         wanted = "any of the known layouts" if data.layout == "auto" else f"the layout {data.layout!r}"
-        hint = (
-            ": it looks like a REFER release, which `plvl data build` reads"
-            if _looks_like_refer(root)
-            else ""
-        )
         raise UserError(
-            f"{root} does not have {wanted} (a folder of `plvl data build`, SPLIT.jsonl or .csv, "
-            f"COCO files with sentences, a saved data set){hint}"
+            f"{root} does not have {wanted} (a folder of `plvl data build`, SPLIT.jsonl or .csv, COCO files with "
+            "sentences, a saved data set, REFER's refs(...).p and instances.json, label lists, Visual Genome, "
+            "Flickr30k Entities)"
         )
-    return found, root
+    return found, _references(root) if found == "refer" else root
+
+
+def _references(root: Path) -> Path:
+    """The file with the references of a REFER release that holds one set."""
+    files = refs_files(root)
+    if len(files) > 1:
+        listed = ", ".join(str(file.relative_to(root)) for file in files[:8])
+        raise UserError(f"{root} holds several sets ({listed}): name one of these files as --data.root")
+    return files[0]
+
+
+def refs_files(root: Path) -> list[Path]:
+    """The files with references in a REFER release, or the one that was named."""
+    if root.is_file():
+        return [root] if root.match("refs(*).p") else []
+    return [file for pattern in REFS for file in sorted(root.glob(pattern)) if file.is_file()]
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -62,11 +81,17 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """
     manifest = read_json(root / MANIFEST)
     splits = manifest.get("splits") if isinstance(manifest, dict) else None
-    if not isinstance(splits, dict) or not all(isinstance(counts, dict) for counts in splits.values()):
-        raise UserError(f"{root / MANIFEST} was not written by `plvl data build`")
+    sound = isinstance(splits, dict) and all(
+        isinstance(counts, dict) and all(type(counts.get(key)) is int for key in COUNTED)
+        for counts in splits.values()
+    )
+    if not sound or not all(
+        isinstance(manifest.get(key), str) for key in ("dataset", "images", "images_from_here")
+    ):
+        raise UserError(f"{root / MANIFEST} is not as `plvl data build` wrote it: build the folder again")
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{root / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}: build it again"
+            f"{root / MANIFEST} has format {shown(manifest.get('format'))}, this version reads {FORMAT}: build it again"
         )
     return manifest
 
@@ -76,8 +101,7 @@ def image_base(data: DataConfig, root: Path) -> Path:
     if data.images:
         return user_path(data.images)
     manifest = read_manifest(root)
-    texts = {key: text_of(manifest, key, str(root / MANIFEST)) for key in ("images", "images_from_here")}
-    recorded, relative = Path(texts["images"]), root / texts["images_from_here"]
+    recorded, relative = user_path(manifest["images"]), user_path(root / manifest["images_from_here"])
     return recorded if recorded.is_dir() or not relative.is_dir() else relative
 
 
@@ -149,12 +173,16 @@ def _recognise(root: Path) -> str:
         return "built"
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         return "dataset"
+    if (root / "region_descriptions.json").is_file():
+        return "visual-genome"
+    if (root / "Sentences").is_dir() and (root / "Annotations").is_dir():
+        return "flickr30k"
+    if refs_files(root):
+        return "refer"
+    if any(root.glob(f"{glob.escape(root.name)}_*.pth")):
+        return "labels"
     if root.suffix.lower() in ENTRIES or (root.is_dir() and entry_files(root)):
         return "jsonl"
-    if root.suffix.lower() == ".json" or (root.is_dir() and not _looks_like_refer(root) and coco_files(root)):
+    if root.suffix.lower() == ".json" or (root.is_dir() and coco_files(root)):
         return "coco"
     return ""
-
-
-def _looks_like_refer(root: Path) -> bool:
-    return (root / "instances.json").is_file() or any(root.glob("*/instances.json"))

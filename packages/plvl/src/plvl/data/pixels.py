@@ -56,12 +56,19 @@ def load_image(row: Row) -> np.ndarray:
         image = images.load_image(io.BytesIO(entry["bytes"]) if entry["bytes"] else entry["path"])
     except UserError as error:
         raise UserError(f"{where}: {error}" if entry["bytes"] else str(error)) from error
-    if image.size != (row["width"], row["height"]):
-        raise UserError(
-            f"{where} is {image.width}x{image.height} pixels, but {row['name']!r} was made for "
-            f"{row['width']}x{row['height']}: its box and mask do not fit"
-        )
+    if problem := size_problem((image.height, image.width), (row["height"], row["width"])):
+        raise UserError(f"{where} {problem}")
     return np.array(image)
+
+
+def size_problem(found: tuple[int, int], expected: tuple[int, int]) -> str:
+    """What is wrong with an image of another (height, width) than its box and mask are for."""
+    if found == expected:
+        return ""
+    return (
+        f"is {found[1]}x{found[0]} pixels, and its box and mask were made for {expected[1]}x{expected[0]}: "
+        "they do not fit"
+    )
 
 
 def image_size(row: Row) -> tuple[int, int]:

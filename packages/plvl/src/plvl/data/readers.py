@@ -15,10 +15,14 @@ from papers_shared.paths import inside
 from plvl.config import DataConfig
 from plvl.data.hub import Splits, hub, hub_splits, load_hub
 from plvl.data.items import Listing, Reading, RowMaker
-from plvl.data.layouts import folder_splits, image_base, locate, read_manifest, split_files
+from plvl.data.layouts import RELEASES, folder_splits, image_base, locate, read_manifest, split_files
 from plvl.data.pixels import FEATURES, file_entry
 from plvl.data.sources.coco_file import coco_file
+from plvl.data.sources.flickr30k import flickr30k
 from plvl.data.sources.json_lines import json_lines
+from plvl.data.sources.label_lists import label_lists
+from plvl.data.sources.refer import refs_file
+from plvl.data.sources.visual_genome import visual_genome
 
 
 def open_split(data: DataConfig, split: str) -> datasets.Dataset:
@@ -27,19 +31,36 @@ def open_split(data: DataConfig, split: str) -> datasets.Dataset:
     Raises:
         UserError: No such folder or split, or its content is not understood.
     """
+    return _open(data, split, None)
+
+
+def open_usable(data: DataConfig, split: str) -> tuple[datasets.Dataset, list[str]]:
+    """The rows of a split that can be used, and what is wrong with the entries that are no rows.
+
+    Raises:
+        UserError: No such folder or split, or none of its entries can be used.
+    """
+    broken: list[str] = []
+    return _open(data, split, broken), broken
+
+
+def _open(data: DataConfig, split: str, broken: list[str] | None) -> datasets.Dataset:
     layout, root = locate(data)
     with quiet():
         if layout == "built":
             check_split(split, folder_splits(layout, root), root)
             return _open_built(data, root, split)
         loaded = load_hub(data.root) if layout == "dataset" else {}
-        check_split(split, hub_splits(loaded) if loaded else folder_splits(layout, root), root)
+        if layout not in RELEASES:
+            check_split(split, hub_splits(loaded) if loaded else folder_splits(layout, root), root)
         if split in loaded and set(FEATURES) <= set(loaded[split].column_names):
             return loaded[split].select_columns(list(FEATURES)).cast(FEATURES)
-        return rows_of(listing_of(data, split, loaded), split)
+        listing = listing_of(data, split, loaded)
+        listing.broken = broken
+        return rows_of(listing, split)
 
 
-def check_split(split: str, present: Sequence[str], root: Path) -> None:
+def check_split(split: str, present: Sequence[str], root: Path | str) -> None:
     """Refuse a split that a folder does not have."""
     if split not in present:
         raise UserError(
@@ -61,11 +82,21 @@ def listing_of(data: DataConfig, split: str = "", loaded: Splits | None = None) 
     reading = Reading.of(data)
     if layout == "dataset":
         return hub(data.root, data.images, reading, loaded)
+    if layout in RELEASES:
+        return _release(layout, root, data.images, reading)
     if layout == "built":
         return replace(json_lines(root, data.images, Reading()), name=read_manifest(root)["dataset"])
     files = dict(zip(folder_splits(layout, root), split_files(layout, root), strict=True))
     path = files.get(split, root)
     return (coco_file if layout == "coco" else json_lines)(path, data.images, reading)
+
+
+def _release(layout: str, root: Path, images: str, reading: Reading) -> Listing:
+    if layout == "refer":
+        return refs_file(root, images, reading)
+    if layout == "labels":
+        return label_lists(root, images, reading)
+    return (visual_genome if layout == "visual-genome" else flickr30k)(root, images, reading)
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
@@ -75,6 +106,8 @@ def splits_of(data: DataConfig) -> tuple[str, ...]:
         UserError: No such folder, or its content is not understood.
     """
     layout, root = locate(data)
+    if layout in RELEASES:
+        return tuple(dict.fromkeys(split for split, _ in listing_of(data).read()))
     if layout != "dataset":
         return folder_splits(layout, root)
     with quiet():
@@ -87,9 +120,17 @@ def rows_of(listing: Listing, split: str) -> datasets.Dataset:
     Raises:
         UserError: The listing cannot be read, or has no such split.
     """
-    make = RowMaker()
-    made = [make(item, listing) for name, item in listing.read() if name == split]
-    rows = [found[0] for found in made if found]
+    make, present, rows = RowMaker(), dict[str, None](), []
+    for name, item in listing.read():
+        present[name] = None
+        with listing.isolated():
+            made = make(item, listing) if name == split else None
+            if made is not None:
+                rows.append(made[0])
+    if listing.broken and not rows:
+        raise UserError(f"no sentence of the split {split!r} can be used; {listing.broken[0]}")
+    if present:
+        check_split(split, tuple(present), listing.name)
     if not rows:
         raise UserError(f"{listing.name} has no sentence in the split {split!r}")
     columns = {key: [row[key] for row in rows] for key in FEATURES}
@@ -112,8 +153,10 @@ def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
     base = image_base(data, root)
     try:
         rows = datasets.load_from_disk(str(root / split))
+        rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
     except Exception as error:  # the library raises many kinds, all about this folder
-        raise UserError(f"{root / split} cannot be read ({error}): run `plvl data build` again") from error
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise UserError(f"{root / split} cannot be read ({reason}): run `plvl data build` again") from error
     if set(rows.column_names) != set(FEATURES):
         raise UserError(
             f"{root / split} has other columns than this version writes: run `plvl data build` again"

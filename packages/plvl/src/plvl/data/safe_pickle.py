@@ -5,17 +5,11 @@ from __future__ import annotations
 import collections
 import io
 import pickle
-import pickletools
 from pathlib import Path
 from typing import Any
 
 from papers_shared.errors import UserError
-
-MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
-ASCII = bytes(byte if byte < 128 and chr(byte) != "\\" else ord("?") for byte in range(256))
-MARGIN = 1000
-"""Places of the memo that a writer may have passed over."""
-MOST_TUPLES = 10_000
+from papers_shared.pickles import read_pickle
 
 
 def load_plain(path: str | Path) -> Any:
@@ -29,10 +23,9 @@ def load_plain(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise UserError(f"{path} cannot be read: it is missing, or no regular file")
     try:
-        content = Path(path).read_bytes()
+        content = read_pickle(Path(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    _check_bounds(content, path)
     try:
         try:
             return _Plain(io.BytesIO(content), path, "utf-8").load()
@@ -41,36 +34,9 @@ def load_plain(path: str | Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path} is not a readable pickle ({type(error).__name__}: {error})") from error
-
-
-class _Lines(io.BytesIO):
-    """A pickle whose lines of text are ASCII to `pickletools`: those of Python 2 hold any bytes."""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return super().readline(size).translate(ASCII)
-
-
-def _check_bounds(content: bytes, path: str | Path) -> None:
-    """Refuse what makes the reader take memory without bound, or overflow its stack, before it runs.
-
-    A number in the memo is a place in a table that is made that long; nested tuples are hashed one inside the other.
-    """
-    memo = tuples = 0
-    try:
-        for operation, argument, _ in pickletools.genops(_Lines(content)):
-            if operation.name in MEMO:
-                memo += 1
-                if int(argument or 0) > 2 * memo + MARGIN:
-                    raise UserError(f"{path} is not a readable pickle (its memo jumps to {argument})")
-            elif operation.name.startswith("TUPLE"):
-                tuples += 1
-                if tuples > MOST_TUPLES:
-                    raise UserError(f"{path} holds more than {MOST_TUPLES:,} tuples, and lists are expected")
-    except UserError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path} is not a readable pickle ({error})") from error
+        raise UserError(
+            f"{path} is not a readable pickle ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
 
 
 def _bytes_of_python_3(text: str, encoding: str) -> bytes:

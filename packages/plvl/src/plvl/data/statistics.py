@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 
 from papers_shared.doctor import Finding
+from papers_shared.errors import UserError
 from plvl.data.masks import box_of_mask, decode_png
 from plvl.data.pixels import orientation_of, values_of
 
@@ -101,21 +102,25 @@ def _forms(
 
 def _extents(masks: list[bytes | None]) -> list[tuple[float, ...] | None]:
     """The boxes around the first masks; None where there is none."""
-    return [
-        None if mask is None or index >= LOOKED_AT else box_of_mask(_decoded(mask))
-        for index, mask in enumerate(masks)
-    ]
+    decoded = [_decoded(mask) if mask is not None else None for mask in masks[:LOOKED_AT]]
+    extents = [None if mask is None else box_of_mask(mask) for mask in decoded]
+    return extents + [None] * (len(masks) - len(extents))
 
 
 def _masks(masks: list[bytes | None]) -> Iterator[tuple[float, np.ndarray]]:
     """(share of the image, mask) of the first masks."""
     for mask in [mask for mask in masks if mask is not None][:LOOKED_AT]:
         decoded = _decoded(mask)
-        yield float(decoded.mean()), decoded
+        if decoded is not None:
+            yield float(decoded.mean()), decoded
 
 
-def _decoded(mask: bytes) -> np.ndarray:
-    return decode_png(mask, "a row")
+def _decoded(mask: bytes) -> np.ndarray | None:
+    """A mask; None of one that cannot be read, which is told with its row."""
+    try:
+        return decode_png(mask, "a row")
+    except UserError:
+        return None
 
 
 def _iou(one: np.ndarray, two: tuple[float, ...]) -> float:

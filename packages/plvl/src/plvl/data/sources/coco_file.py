@@ -50,28 +50,28 @@ def _read(listing: Listing, images_folder: str | Path, reading: Reading) -> Item
                 listing.leave_out(NO_OBJECT)
         for number, annotation in enumerate(annotations):
             where = f"{file}, annotation {shown(annotation.get('id', number))}"
-            image = _image_of(annotation, images, where)
-            sentences = _key(annotation)
-            own = {sentences: annotation[sentences]} if sentences else {}
-            if not own and owners[image["id"]] == 1 and image.get("caption") and not alone[image["id"]]:
-                own = {"caption": image["caption"]}
-            if not own:
-                listing.leave_out(NO_SENTENCE)
-                continue
-            file_name = text_of(image, "file_name", where)
-            entry = {
-                "image": file_name, **own, "bbox": annotation.get("bbox"),
-                "mask": annotation.get("segmentation") or None,
-                "width": image.get("width"), "height": image.get("height"),
-                "image_id": coco_id(file_name) or file_name,
-                "photo_id": photo_of(image.get("flickr_url")),
-            }  # fmt: skip
-            name = f"{split}/{text_of(annotation, 'id', where, default=f'{number:06d}')}"
-            listed = items_of(
-                entry, where, name, listing, reading, finder.entry, source=file.stem, bbox="xywh"
-            )
-            for item in listed:
-                yield split, item
+            with listing.isolated():
+                image = _image_of(annotation, images, where)
+                sentences = _key(annotation)
+                own = {sentences: annotation[sentences]} if sentences else {}
+                if not own and owners[image["id"]] == 1 and image.get("caption") and not alone[image["id"]]:
+                    own = {"caption": image["caption"]}
+                if not own:
+                    listing.leave_out(NO_SENTENCE)
+                    continue
+                file_name = text_of(image, "file_name", where)
+                entry = {
+                    "image": file_name, **own, "bbox": annotation.get("bbox"),
+                    "mask": annotation.get("segmentation") or None,
+                    "width": image.get("width"), "height": image.get("height"),
+                    "image_id": coco_id(file_name) or file_name,
+                    "photo_id": photo_of(image.get("flickr_url")),
+                }  # fmt: skip
+                name = f"{split}/{text_of(annotation, 'id', where, default=f'{number:06d}')}"
+                for item in items_of(
+                    entry, where, name, listing, reading, finder.entry, source=file.stem, bbox="xywh"
+                ):
+                    yield split, item
 
 
 def indexed(file: Path) -> tuple[dict[Any, dict[str, Any]], list[dict[str, Any]]]:

@@ -6,7 +6,9 @@ empty cells are absent.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,10 @@ CORNERS: dict[tuple[str, ...], BoxFormat] = {
 }  # fmt: skip
 """Columns of one number each."""
 MASKS = ("mask", "segmentation", "polygon", "polygons", "rle")
+NESTED = ("samples", "ref_list", "refs", "objects", "regions", "annotations")
+"""Lists of objects of one image, each with a sentence and a box or a mask."""
+OF_IMAGE = ("id", "image_id", "file_name")
+"""Keys of such an object that say what its image is, or number it."""
 OTHERS = {"name", "source", "image_id", "photo_id", "object_id", "width", "height", "iscrowd", "area", "id"}
 AGAINST = (
     "`bbox` holds corners in some files and x, y, width, height in others: say which with --data.box-format xyxy or "
@@ -56,7 +62,7 @@ def items_of(
     masks: Path | None = None,
     bbox: BoxFormat = "auto",
 ) -> Iterator[Item]:
-    """The sentences of one entry.
+    """The sentences of one entry, or of each of the objects that it lists (`NESTED`).
 
     Args:
         where: the file and line, for messages.
@@ -70,6 +76,16 @@ def items_of(
         UserError: A part is missing, or not of the kind it has to be.
     """
     known = {key: value for key, value in entry.items() if value is not None and value != ""}
+    own_area = known.keys() & {*BOXES, *MASKS}
+    nested = "" if own_area else next((key for key in NESTED if _are_objects(known.get(key))), "")
+    if nested:
+        shared = {key: value for key, value in known.items() if key != nested}
+        for number, thing in enumerate(known[nested]):
+            one = {**shared, **_flat(thing)}
+            about = f"{where}, {nested} {number}"
+            more = {"source": source, "masks": masks, "bbox": bbox}
+            yield from items_of(one, about, f"{name}/{number}", listing, reading, find, **more)
+        return
     image_key = next((key for key in IMAGES if key in known), "")
     box_key, box, box_format = _box(known, where, reading, bbox)
     sentence_key = next((key for key in SENTENCES if key in known and key != box_key), "")
@@ -84,7 +100,8 @@ def items_of(
     image = known[image_key]
     if isinstance(image, dict):
         row: Row = {"path": image.get("path"), "bytes": image.get("bytes")}
-        file = Path(str(image.get("path") or "")).name
+        named = next((known[key] for key in IMAGES if isinstance(known.get(key), str)), "")
+        file = Path(named or str(image.get("path") or "")).name
     else:
         file = text_of(known, image_key, where)
         row = find(file, where)
@@ -114,8 +131,23 @@ def items_of(
         )
 
 
+def _are_objects(value: Any) -> bool:
+    """Objects with sentences of their own."""
+    listed = isinstance(value, list | tuple) and bool(value) and all(isinstance(one, dict) for one in value)
+    return listed and any(key in SENTENCES for key in _flat(value[0]))
+
+
+def _flat(thing: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of `NESTED`: its own keys and, as of jxu124/refcoco-benchmark, those of its parts `..._info`."""
+    found: dict[str, Any] = {}
+    for key, value in thing.items():
+        found |= value if key.endswith("_info") and isinstance(value, dict) else {key: value}
+    return {key: value for key, value in found.items() if key not in (*OF_IMAGE, *NESTED)}
+
+
 def _sentences(value: Any, where: str, key: str) -> list[tuple[str, str]]:
     """(sentence, its number or "") of a text, a list of texts, or REFER's list of {"sent", "raw", "sent_id"}."""
+    value = _listed(value) if isinstance(value, str) else value
     value = value if isinstance(value, list | tuple) else [value]
     found = []
     for one in value:
@@ -131,6 +163,17 @@ def _sentences(value: Any, where: str, key: str) -> list[tuple[str, str]]:
     if not found:
         raise UserError(f"{where}: `{key}` holds no sentence")
     return found
+
+
+def _listed(text: str) -> Any:
+    """A list of texts that a table or a Hub data set holds as text (JSON's or Python's form); other text as it is."""
+    if not re.fullmatch(r"""\s*\[\s*["'].*["']\s*\]\s*""", text, re.DOTALL):
+        return text
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return found if all(isinstance(one, str) for one in found) else text
 
 
 def _box(

@@ -7,6 +7,7 @@ and become 0-based by subtracting 1 from each, as the data set's own reader does
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -45,38 +46,41 @@ def flickr30k(root: str | Path, images: str | Path = "", reading: Reading | None
 def _read(listing: Listing, root: Path, finder: ImageFinder) -> Items:
     for file in listing.files:
         for number in read_text(file).split():
-            where = f"{file}: {shown(number)}"
-            if not NUMBER.fullmatch(number):
-                raise UserError(f"{where} is no number of an image")
-            boxes, size = read_annotation(root / "Annotations" / f"{number}.xml")
-            sentences = root / "Sentences" / f"{number}.txt"
-            for line_number, line in enumerate(read_text(sentences).split("\n")):
-                for phrase_number, (chain, _, words) in enumerate(PHRASE.findall(line)):
-                    if chain not in boxes:
-                        listing.leave_out("the phrase has no box")
-                        continue
-                    corners = boxes[chain]
-                    yield (
-                        file.stem,
-                        Item(
-                            name=f"{NAME}/{number}/{line_number}/{phrase_number}",
-                            image=finder.entry(f"{number}.jpg", where),
-                            sentence=" ".join(words.split()),
-                            source=NAME,
-                            width=size[0],
-                            height=size[1],
-                            box=(
-                                min(box[0] for box in corners),
-                                min(box[1] for box in corners),
-                                max(box[2] for box in corners),
-                                max(box[3] for box in corners),
-                            ),
-                            image_id=f"{NAME}-{number}",
-                            photo_id=number,
-                            object_id=f"{NAME}/{number}/{chain}",
-                            where=f"{sentences}, line {line_number + 1}",
-                        ),
-                    )
+            with listing.isolated():
+                for item in _phrases(listing, root, number, finder, f"{file}: {shown(number)}"):
+                    yield file.stem, item
+
+
+def _phrases(listing: Listing, root: Path, number: str, finder: ImageFinder, where: str) -> Iterator[Item]:
+    """The phrases of one image that have a box."""
+    if not NUMBER.fullmatch(number):
+        raise UserError(f"{where} is no number of an image")
+    boxes, size = read_annotation(root / "Annotations" / f"{number}.xml")
+    sentences = root / "Sentences" / f"{number}.txt"
+    for line_number, line in enumerate(read_text(sentences).split("\n")):
+        for phrase_number, (chain, _, words) in enumerate(PHRASE.findall(line)):
+            if chain not in boxes:
+                listing.leave_out("the phrase has no box")
+                continue
+            corners = boxes[chain]
+            yield Item(
+                name=f"{NAME}/{number}/{line_number}/{phrase_number}",
+                image=finder.entry(f"{number}.jpg", where),
+                sentence=" ".join(words.split()),
+                source=NAME,
+                width=size[0],
+                height=size[1],
+                box=(
+                    min(box[0] for box in corners),
+                    min(box[1] for box in corners),
+                    max(box[2] for box in corners),
+                    max(box[3] for box in corners),
+                ),
+                image_id=f"{NAME}-{number}",
+                photo_id=number,
+                object_id=f"{NAME}/{number}/{chain}",
+                where=f"{sentences}, line {line_number + 1}",
+            )
 
 
 def read_annotation(path: Path) -> tuple[dict[str, list[tuple[float, ...]]], tuple[int, int]]:

@@ -51,25 +51,32 @@ def _read(listing: Listing, images: str | Path, reading: Reading) -> Items:
         def find(name: str, where: str, base: Path = base) -> Row:
             return file_entry(inside(base, name, where, allow_outside=reading.allow_outside))
 
-        for number, entry in _entries(file):
+        for number, entry in _entries(file, listing):
             where = f"{file}, line {number}"
-            if not isinstance(entry, dict):
-                raise UserError(f"{where}: expected an object with `image` and `expression`")
             name = f"{file.stem}/{number:06d}"
-            for item in items_of(entry, where, name, listing, reading, find, source="own", masks=base):
-                yield file.stem, item
+            with listing.isolated():
+                if not isinstance(entry, dict):
+                    raise UserError(f"{where}: expected an object with `image` and `expression`")
+                for item in items_of(entry, where, name, listing, reading, find, source="own", masks=base):
+                    yield file.stem, item
 
 
-def _entries(file: Path) -> Iterator[tuple[int, Any]]:
+def _entries(file: Path, listing: Listing) -> Iterator[tuple[int, Any]]:
     if file.suffix.lower() not in TABLES:
-        yield from read_json_lines(file)
+        yield from read_json_lines(file, listing.note)
         return
     for number, row in read_table(file):
-        entry: dict[str, Any] = {key.strip().lower(): value for key, value in row.items()}
-        for key in NUMBERS:
-            if entry.get(key):
-                try:
-                    entry[key] = float(entry[key])
-                except ValueError:
-                    raise UserError(f"{file}, line {number}: `{key}` {entry[key]!r} is no number") from None
-        yield number, entry
+        with listing.isolated():
+            yield number, _typed(row, f"{file}, line {number}")
+
+
+def _typed(row: dict[str, str], where: str) -> dict[str, Any]:
+    """A row of a table, its keys in lower case and its sizes as numbers."""
+    entry: dict[str, Any] = {key.strip().lower(): value for key, value in row.items()}
+    for key in NUMBERS:
+        if entry.get(key):
+            try:
+                entry[key] = float(entry[key])
+            except ValueError:
+                raise UserError(f"{where}: `{key}` {entry[key]!r} is no number") from None
+    return entry

@@ -6,6 +6,7 @@ pixels, of flickr and referit x0, y0, x1, y1; polygons follow it. The source say
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ def label_lists(root: str | Path, images: str | Path = "", reading: Reading | No
 
     Args:
         root: its folder, such as mask_data/gref_umd.
-        images: folder that the image folders (mscoco, flickr30k, visual-genome) lie in or below.
+        images: folder that the image folders (mscoco, flickr30k, visual-genome) lie in or below; else they are looked
+            for beside the folder of the lists and above it.
 
     Raises:
         UserError: The folder holds no such list.
     """
     root = user_path(root)
-    files = sorted(root.glob(f"{root.name}_*.pth"))
+    files = sorted(root.glob(f"{glob.escape(root.name)}_*.pth"))
     if not files:
         raise UserError(
             f"{root} has no {root.name}_SPLIT.pth: name the folder of one data set, such as gref_umd"
@@ -54,14 +56,16 @@ def _read(listing: Listing, images: str | Path, reading: Reading) -> Items:
         entries = _entries(file)
         for index, entry in enumerate(entries):
             where = f"{file}, entry {index}"
-            if not isinstance(entry, list | tuple) or len(entry) < 3:
-                raise UserError(f"{where}: not as EEVG and PLVL have it: {shown(entry)}")
-            file_name, *origin, box, phrase = entry[:3] if len(entry) == 3 else entry[:4]
-            fields = {"file": file_name, "source": next(iter(origin), None), "phrase": phrase}
-            kind = KINDS.get(text_of(fields, "source", where, default="")) or SET_KINDS.get(name, "coco")
-            if kind not in finders:
-                finders[kind] = ImageFinder(kind, [images], allow_outside=reading.allow_outside)
-            yield split, _item(name, f"{name}/{split}/{index}", fields, box, finders[kind], where)
+            with listing.isolated():
+                if not isinstance(entry, list | tuple) or len(entry) < 3:
+                    raise UserError(f"{where}: not as EEVG and PLVL have it: {shown(entry)}")
+                file_name, *origin, box, phrase = entry[:3] if len(entry) == 3 else entry[:4]
+                fields = {"file": file_name, "source": next(iter(origin), None), "phrase": phrase}
+                kind = KINDS.get(text_of(fields, "source", where, default="")) or SET_KINDS.get(name, "coco")
+                if kind not in finders:
+                    roots = [images, file.parent.parent, file.parent.parent.parent]
+                    finders[kind] = ImageFinder(kind, roots, allow_outside=reading.allow_outside)
+                yield split, _item(name, f"{name}/{split}/{index}", fields, box, finders[kind], where)
 
 
 def _entries(file: Path) -> list[Any] | tuple[Any, ...]:

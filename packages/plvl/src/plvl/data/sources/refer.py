@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,30 @@ def refer(root: str | Path, name: str, images: str | Path = "", reading: Reading
     folder = next((path for path in folders if (path / f"refs({by}).p").is_file()), None)
     if folder is None:
         raise UserError(f"{root} has no {folder_name}/refs({by}).p: name the folder of the REFER release")
-    files = [folder / f"refs({by}).p", folder / "instances.json"]
+    return _listing(folder / f"refs({by}).p", name, [images, root, folder.parent], reading)
+
+
+def refs_file(path: Path, images: str | Path = "", reading: Reading | None = None) -> Listing:
+    """The data set of one file with references; its name is that of `SETS`, or made of its folder's.
+
+    Args:
+        images: folder that the images lie in or below; else they are looked for beside the file.
+
+    Raises:
+        UserError: There is no instances.json beside it.
+    """
+    folder, by = path.resolve().parent, path.name[len("refs(") : -len(").p")]
+    known = {files: name for name, files in SETS.items()}
+    name = known.get((folder.name, by), f"{folder.name}_{by}")
+    return _listing(path, name, [images, folder, folder.parent, folder.parent.parent], reading)
+
+
+def _listing(path: Path, name: str, roots: Sequence[str | Path], reading: Reading | None) -> Listing:
+    files = [path, path.parent / "instances.json"]
     if not files[1].is_file():
-        raise UserError(f"{files[1]} is missing: it belongs to the REFER release beside refs({by}).p")
-    kind: Kind = "saiapr" if folder_name == "refclef" else "coco"
-    finder = ImageFinder(
-        kind, [images, root, folder.parent], allow_outside=(reading or Reading()).allow_outside
-    )
+        raise UserError(f"{files[1]} is missing: it belongs to the REFER release beside {path.name}")
+    kind: Kind = "saiapr" if path.resolve().parent.name == "refclef" else "coco"
+    finder = ImageFinder(kind, roots, allow_outside=(reading or Reading()).allow_outside)
     listing = Listing(name, lambda: _read(listing, name, finder), files, release=True)
     return listing
 
@@ -62,12 +80,13 @@ def _read(listing: Listing, name: str, finder: ImageFinder) -> Items:
         raise UserError(f"{refs_file} holds no list of references")
     for number, ref in enumerate(refs):
         where = f"{refs_file}: reference {number}"
-        if not isinstance(ref, dict) or not isinstance(ref.get("sentences"), list):
-            raise UserError(f"{where} is not as in REFER: {shown(ref)}")
-        where = f"{refs_file}: reference {shown(ref.get('ref_id', number))}"
-        image = _of(images, ref, "image_id", where, instances)
-        annotation = _of(annotations, ref, "ann_id", where, instances)
-        yield from _sentences(name, ref, image, annotation, finder, where)
+        with listing.isolated():
+            if not isinstance(ref, dict) or not isinstance(ref.get("sentences"), list):
+                raise UserError(f"{where} is not as in REFER: {shown(ref)}")
+            where = f"{refs_file}: reference {shown(ref.get('ref_id', number))}"
+            image = _of(images, ref, "image_id", where, instances)
+            annotation = _of(annotations, ref, "ann_id", where, instances)
+            yield from _sentences(name, ref, image, annotation, finder, where)
 
 
 def _of(

@@ -54,23 +54,24 @@ def _read(listing: Listing, finder: ImageFinder) -> Items:
     regions_file, images_file = listing.files
     images = _images(images_file)
     for entry in iterate_array(regions_file):
-        if not isinstance(entry, dict):
-            raise UserError(f"{regions_file}: not as in Visual Genome: {shown(entry)}")
-        number = text_of(entry, "id" if entry.get("id") is not None else "image_id", str(regions_file))
-        where, regions = f"{regions_file}, image {shown(number)}", entry.get("regions")
-        if number not in images or not isinstance(regions, list):
-            raise UserError(f"{where}: not as in Visual Genome, or not in {images_file.name}")
-        size = size_of(images[number].get("width"), images[number].get("height"), where)
-        for region in regions:
-            if not isinstance(region, dict):
-                raise UserError(f"{where}: not as in Visual Genome: {shown(region)}")
-            item = _item(number, images[number], size, region, finder, where)
-            if item is None:
-                listing.leave_out("the box is empty or outside the image")
-            elif not item.sentence:
-                listing.leave_out("the phrase is empty")
-            else:
-                yield "train", item
+        with listing.isolated():
+            if not isinstance(entry, dict):
+                raise UserError(f"{regions_file}: not as in Visual Genome: {shown(entry)}")
+            number = text_of(entry, "id" if entry.get("id") is not None else "image_id", str(regions_file))
+            where, regions = f"{regions_file}, image {shown(number)}", entry.get("regions")
+            if number not in images or not isinstance(regions, list):
+                raise UserError(f"{where}: not as in Visual Genome, or not in {images_file.name}")
+            size = size_of(images[number].get("width"), images[number].get("height"), where)
+            for region in regions:
+                if not isinstance(region, dict):
+                    raise UserError(f"{where}: not as in Visual Genome: {shown(region)}")
+                item = _item(number, images[number], size, region, finder, where)
+                if item is None:
+                    listing.leave_out("the box is empty or outside the image")
+                elif not item.sentence:
+                    listing.leave_out("the phrase is empty")
+                else:
+                    yield "train", item
 
 
 def _item(
