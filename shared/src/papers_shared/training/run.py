@@ -58,6 +58,8 @@ class TrainingRun:
         resumable: For each section the options that a resumed run may change, because they do not change the numbers.
         best_by: Model folder -> the metric of the validation whose highest value chooses it.
         collate: Samples -> batch; None: torch's own.
+        on_device: Batch as it travels -> batch as network and losses take it, computed on the device; None: they are
+            the same.
         smallest_micro_batch: Samples that a forward pass of training needs.
 
     Raises:
@@ -82,10 +84,12 @@ class TrainingRun:
         resumable: Mapping[str, Collection[str]],
         best_by: Mapping[str, str],
         collate: Callable[[Sequence[Any]], Batch] | None = None,
+        on_device: Callable[[Batch], Batch] | None = None,
         smallest_micro_batch: int = 1,
     ) -> None:
         self.recipe, self.optim, self.options = recipe, recipe.optim, recipe.run
-        self.accelerator, self.samples, self.collate = accelerator, samples, collate
+        self.accelerator, self.samples = accelerator, samples
+        self.collate, self.on_device = collate, on_device
         self.package, self.best_by = package, best_by
         self.plan = plan_step(
             self.optim.batch_size,
@@ -375,6 +379,7 @@ class TrainingRun:
             key: value.to(self.accelerator.device, non_blocking=True) if isinstance(value, Tensor) else value
             for key, value in batch.items()
         }
+        moved = moved if self.on_device is None else self.on_device(moved)
         layout = torch.channels_last if self.optim.channels_last else torch.contiguous_format
         moved["image"] = moved["image"].contiguous(memory_format=layout)
         return moved
