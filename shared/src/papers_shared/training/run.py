@@ -321,7 +321,10 @@ class TrainingRun:
     def save_checkpoint(self, step: int) -> None:
         """Write what a resumed run needs, if one is due after this step or a signal has asked the run to end.
 
+        The training goes on while it is written; the next one, and the end of the run, wait for it.
+
         Raises:
+            UserError: The checkpoint before could not be written.
             SystemExit: The run was asked to end: 128 + the number of the signal, after the checkpoint.
         """
         due = step % self.options.checkpoint_every == 0 or step == self.steps or self._stopping
@@ -330,6 +333,7 @@ class TrainingRun:
         ):  # each process holds a part of a shard
             self.state.save(self.folder, step, self.options.keep, best=self.best, samples=len(self.samples))
         if self._stopping and step < self.steps:
+            self.state.wait()
             number = self._signals.received or signal.SIGTERM
             name = signal.Signals(number).name
             self._progress.line(
@@ -339,7 +343,12 @@ class TrainingRun:
             raise SystemExit(128 + number)
 
     def finish(self) -> Path:
-        """Wait for all processes, end trackers, and return the run folder."""
+        """Wait for the last checkpoint and all processes, end trackers, and return the run folder.
+
+        Raises:
+            UserError: The checkpoint could not be written.
+        """
+        self.state.wait()
         self._progress.close()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
