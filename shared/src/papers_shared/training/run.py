@@ -148,6 +148,10 @@ class TrainingRun:
             self._evaluated = accelerator.prepare_model(copy.deepcopy(network), evaluation_mode=True)
             self.model = shard(network, fsdp_units, accelerator)
         else:
+            if (
+                accelerator.ddp_handler is not None
+            ):  # every step uses all weights; torch refuses it with `no_sync`
+                accelerator.ddp_handler.static_graph = self.plan.accumulation == 1
             self.model = accelerator.prepare(network)
         optimizer: Any = make_adamw(groups(network), optim, accelerator.device)
         self.network, self.optimizer, self._adamw = network, accelerator.prepare(optimizer), optimizer
