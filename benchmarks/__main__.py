@@ -1,6 +1,7 @@
 """`python -m benchmarks [PACKAGE ...]`: measure ours, the plain form and the peers, and write one page per package.
 
 `python -m benchmarks gpu`: correctness and speed on a GPU in nine minutes, see `gpu --help`.
+`python -m benchmarks loaders`: training samples per second and core, see `loaders --help`.
 `python -m benchmarks tables`: the papers' tables beside run folders.
 """
 
@@ -33,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.gpu.command import main as gpu
 
         return gpu(given[1:])
+    if given[:1] == ["loaders"]:
+        from benchmarks.loaders import main as loaders
+
+        return loaders(given[1:])
     options = _parse(given)
     try:
         missing = [_measure(package, options) for package in options.packages or MODULES]
@@ -90,7 +95,9 @@ def _parse(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=", ".join([*MODULES, "gpu or tables"]))
+    parser.add_argument(
+        "packages", nargs="*", metavar="PACKAGE", help=", ".join([*MODULES, "gpu, loaders or tables"])
+    )
     parser.add_argument(
         "--rounds", type=int, default=7, help="calls of each variant; a slow job ends after 3"
     )
@@ -112,7 +119,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     options = parser.parse_args(given)
     if unknown := [name for name in options.packages if name not in MODULES]:
         parser.error(
-            f"there are no benchmarks of {unknown[0]!r}: choose from {', '.join(MODULES)}, gpu, tables"
+            f"there are no benchmarks of {unknown[0]!r}: choose from {', '.join(MODULES)}, gpu, loaders, tables"
         )
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")

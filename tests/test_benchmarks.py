@@ -16,7 +16,7 @@ pytest.importorskip("cabl_cgsr")
 pytest.importorskip("psutil")
 
 from benchmarks import __main__ as command
-from benchmarks import suite
+from benchmarks import loaders, suite
 from benchmarks.jobs import AGAINST, COMPILED, MODULES, OURS, PLAIN, Job, jobs_of, module_of
 from benchmarks.report import Page
 from benchmarks.suite import Plan, Row
@@ -213,3 +213,12 @@ def test_wrong_use_is_refused(given: list[str], why: str, capsys: pytest.Capture
 def test_a_job_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["plvl", "--only", "video"]) == 2
     assert "--only 'video' fits no job of plvl: network, inference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", list(loaders.PACKAGES))
+def test_the_samples_of_a_loader_are_counted_and_travel_as_bytes(package: str) -> None:
+    rate = loaders.measure(package, images=4, seconds=0.0, small=True)
+    assert rate.per_second > 0
+    side = {"fanet": 512, "plvl": 448, "cabl-cgsr": 512}[package]
+    assert rate.bytes < 5 * side**2  # floats would be twelve bytes for each pixel
+    assert package in str(rate)

@@ -269,7 +269,7 @@ def _sam(device: torch.device, precision: Precision, *, double: bool = False) ->
             places = None if points is None else torch.from_numpy(points)[None]
             kinds = None if labels is None else torch.from_numpy(labels)[None]
             with torch.no_grad():
-                logits, scores = sam._decode(embedding, corners, places, kinds, False)
+                (logits,), (scores,) = sam._decode(embedding, corners, places, kinds, False)
         else:
             _, logits, scores = sam.predict_logits(box, points, labels)
         found |= {f"{name} logits": wide(logits), f"{name} scores": wide(scores)}

@@ -148,7 +148,9 @@ def test_a_training_state_resumes_from_its_folder(tmp_path) -> None:
     run = RunFolder(tmp_path)
     model, optimizer = build("adamw")
     step(model, optimizer, range(2))
-    TrainingState(model, optimizer).save(run, 2, 1, best=0.5)
+    state = TrainingState(model, optimizer)
+    state.save(run, 2, 1, best=0.5)
+    state.wait()
     other, resumed = build("adamw", seed=1)
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
@@ -158,6 +160,7 @@ def test_a_training_state_resumes_from_its_folder(tmp_path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     with torch.no_grad():
         model[0].weight[0, 0] = float("nan")
-    with pytest.raises(UserError, match="not finite"):
-        TrainingState(model, optimizer).save(run, 4, 1)
+    state.save(run, 4, 1)
+    with pytest.raises(UserError, match="not finite after step 4"):
+        state.wait()
     assert run.latest_checkpoint() == checkpoint

@@ -30,3 +30,17 @@ def test_a_start_that_took_no_step_may_be_corrected(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"kind": "train", "step": 1}\n')
     with pytest.raises(UserError, match=r"optim.batch_size was 4, is 8"):
         open_run(RunFolder(tmp_path), recipe, free={}, main_process=True)
+
+
+def test_a_kill_while_the_first_checkpoint_was_written_loses_nothing_that_was_whole(tmp_path: Path) -> None:
+    recipe = Recipe()
+    run = RunFolder(tmp_path)
+    open_run(run, recipe, free={}, main_process=True)
+    steps = range(1, recipe.run.checkpoint_every + 3)
+    (tmp_path / "log.jsonl").write_text("".join(f'{{"kind": "train", "step": {step}}}\n' for step in steps))
+    del run
+    with pytest.raises(UserError, match="no sound checkpoint is left"):
+        open_run(RunFolder(tmp_path), recipe, free={}, main_process=True)
+    (tmp_path / "checkpoints" / f".step-{recipe.run.checkpoint_every:08d}.partial").mkdir()
+    assert open_run(RunFolder(tmp_path), recipe, free={}, main_process=True) is None
+    assert not (tmp_path / "log.jsonl").read_text(), "it begins again"

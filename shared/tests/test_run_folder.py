@@ -14,6 +14,7 @@ import torch
 from papers_shared.errors import UserError
 from papers_shared.files import writing_folder
 from papers_shared.training.run_folder import RunFolder
+from papers_shared.training.state import TrainingState
 
 
 def save(run: RunFolder, step: int, keep: int = 3) -> Path:
@@ -120,11 +121,16 @@ def test_one_process_trains_in_a_folder_and_a_killed_one_leaves_it_free(tmp_path
 
 
 def save_for_ever(path: Path, step: int) -> None:
-    run = RunFolder(path)
+    run, network = RunFolder(path), torch.nn.Sequential(*(torch.nn.Linear(30, 30) for _ in range(20)))
+    state = TrainingState(network, torch.optim.SGD(network.parameters()))
     while True:
         step += 1
-        tensors = {"model": {str(i): torch.full((1000,), float(step)) for i in range(20)}}
-        run.save_checkpoint(step // 2, tensors, {"step": step}, keep=2)
+        for change in (0.0, 0.5):  # while one is written, the training goes on
+            with torch.no_grad():
+                for weight in network.parameters():
+                    weight.fill_(step + change)
+            if not change:
+                state.save(run, step // 2, keep=2, count=step)
         run.log({"step": step})
 
 
@@ -144,8 +150,9 @@ def test_kill_in_the_middle_of_saving(tmp_path: Path) -> None:
         found = run.latest_checkpoint()
         assert found is not None
         tensors, state = run.load_checkpoint(found)
-        assert found.name == f"step-{state['step'] // 2:08d}"
-        assert all((value == state["step"]).all() for value in tensors["model"].values())
+        count = state.get("count", state["step"])
+        assert found.name == f"step-{count // 2:08d}"
+        assert all((value == count).all() for value in tensors["model"].values())
     run.truncate_log(10**9)
     assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
 

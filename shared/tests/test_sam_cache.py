@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,18 +11,22 @@ import tiny_sam
 import torch
 
 from papers_shared.cache import TensorCache
-from papers_shared.sam import SegmentAnything
+from papers_shared.sam import Asked, SegmentAnything
 from papers_shared.types import Precision
 
 
 class Counting(SegmentAnything):
     """Counts the images that go through the encoder."""
 
-    encoded = 0
+    encoded = decoded = 0
 
     def _embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.encoded += len(pixels)
         return super()._embed(pixels)
+
+    def _decode(self, *asked: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.decoded += 1
+        return super()._decode(*asked)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,26 @@ def test_all_prompts_of_an_image_take_one_encoder_pass(checkpoint: Path) -> None
     assert segmenter.encoded == 1
     segmenter.set_images([tiny_sam.image()[:60], tiny_sam.image(), tiny_sam.image()])
     assert segmenter.encoded == 2
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+def test_prompts_of_one_form_take_one_decoder_pass_and_answer_as_alone(
+    checkpoint: Path, multimask: bool
+) -> None:
+    segmenter, shift = make(checkpoint), np.array([5.0, 3.0] * 2)
+    segmenter.set_image(tiny_sam.image())
+    moved = {"box": (np.array(tiny_sam.PROMPTS["box"]["box"]) + shift).tolist()}
+    prompts = [*tiny_sam.PROMPTS.values(), moved]
+    together = segmenter.predict_all([Asked(**prompt) for prompt in prompts], multimask)
+    assert segmenter.decoded == len(tiny_sam.PROMPTS), "two boxes are one form"
+    for prompt, found in zip(prompts, together, strict=True):
+        alone = segmenter.predict(**prompt, multimask=multimask)
+        assert len(alone.masks) == (3 if multimask else 1)
+        np.testing.assert_allclose(found.low_res_logits, alone.low_res_logits, atol=2e-5)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-5)
+        assert (found.masks != alone.masks).mean() < 1e-3
+    assert not np.array_equal(together[0].masks, together[-1].masks)
+    assert segmenter.predict_all([]) == []
 
 
 def test_a_second_process_reads_what_the_first_computed(checkpoint: Path, tmp_path: Path) -> None:

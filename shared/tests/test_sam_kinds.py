@@ -13,7 +13,7 @@ import torch
 
 from papers_shared.cache import TensorCache
 from papers_shared.errors import UserError
-from papers_shared.sam import TransformersSam, make_refiner
+from papers_shared.sam import Asked, TransformersSam, make_refiner
 from papers_shared.sam.kinds import KINDS, kind_of
 
 transformers = pytest.importorskip("transformers")
@@ -238,6 +238,19 @@ def test_one_pass_of_the_encoder_answers_all_prompts_and_a_cache_spares_it(
     assert all(np.array_equal(a, b) for a, b in zip(answers[:3], answers[3:], strict=True))
     first.set_images([picture, image(*SIZES[1])])
     assert first.encoded == 2
+
+
+def test_boxes_asked_together_are_answered_as_alone(subject: tuple[Any, Any, Path]) -> None:
+    segmenter = make_refiner(subject[2])
+    segmenter.set_image(image(*SIZES[0]))
+    boxes = [(8.0, 6.0, 41.0, 33.0), (1.0, 20.0, 30.0, 44.0), (30.0, 2.0, 60.0, 40.0)]
+    together = segmenter.predict_all([Asked(box) for box in boxes])
+    for box, found in zip(boxes, together, strict=True):
+        alone = segmenter.predict(box)
+        scale = np.abs(alone.low_res_logits).max()
+        np.testing.assert_allclose(found.low_res_logits, alone.low_res_logits, atol=1e-4 * scale)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-3)
+        assert (found.masks != alone.masks).mean() < 1e-2
 
 
 @pytest.mark.parametrize("kind", ["sam2", "edgetam", "sam3_tracker"])

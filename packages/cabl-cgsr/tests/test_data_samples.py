@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import manipulation_sets as releases
 import numpy as np
@@ -18,7 +19,7 @@ from cabl_cgsr.data import LabelSamples, open_set, training_split
 from cabl_cgsr.data.groups import content_groups, hold_out
 from cabl_cgsr.data.items import Item
 from cabl_cgsr.data.layouts import list_set
-from cabl_cgsr.transforms import normalize, random_crop, train_transform
+from cabl_cgsr.transforms import normalization, normalize, random_crop, train_transform
 from papers_shared.errors import UserError
 
 OPENED: list[str] = []
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 
 
 def samples(data: DataConfig, seed: int = 0) -> LabelSamples:
-    return LabelSamples(training_split(data, "train"), train_transform(data, ModelConfig()), seed)
+    return LabelSamples(training_split(data, "train"), train_transform(data), seed)
 
 
 def test_training_opens_no_mask(data: DataConfig, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_training_opens_no_mask(data: DataConfig, tmp_path: Path) -> None:
 
 def test_rows_with_masks_are_refused(data: DataConfig) -> None:
     with pytest.raises(UserError, match="image labels only"):
-        LabelSamples(open_set(data, masks=True), train_transform(data, ModelConfig()), 0)
+        LabelSamples(open_set(data, masks=True), train_transform(data), 0)
 
 
 def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
@@ -61,7 +62,8 @@ def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
     sample = first[(3, 1)]
     assert torch.equal(torch.get_rng_state(), state)
     assert sample["image"].shape == (3, 32, 32)
-    assert sample["image"].dtype == sample["label"].dtype == torch.float32
+    assert sample["image"].dtype == torch.uint8
+    assert sample["label"].dtype == torch.float32
     torch.manual_seed(99)
     assert torch.equal(samples(data)[(3, 1)]["image"], sample["image"])
     assert not torch.equal(first[(4, 1)]["image"], sample["image"])
@@ -129,28 +131,33 @@ def test_one_label_is_not_enough(tmp_path: Path) -> None:
         training_split(DataConfig(root=str(tmp_path)), "train")
 
 
+def augmented(image: np.ndarray, **options: Any) -> torch.Tensor:
+    """What the network takes."""
+    pixels, inside = train_transform(DataConfig(**options))(image)
+    assert pixels.dtype == torch.uint8
+    return normalization(ModelConfig())(pixels[None], inside[None])[0]
+
+
 def test_augmentation_is_transcams() -> None:
-    model = ModelConfig()
     image = np.random.default_rng(0).integers(0, 256, (30, 60, 3), dtype=np.uint8)
     plain = {"jitter": (0.0, 0.0, 0.0, 0.0), "flip": 0.0, "long_side": (0, 0), "crop_size": 80}
-    padded = train_transform(DataConfig(**plain), model)(image)
+    padded = augmented(image, **plain)
     assert padded.shape == (3, 80, 80)
-    whole = normalize(image, model)
+    whole = normalize(image, ModelConfig())
     ys, xs = ((padded != 0).any(0).any(axis).nonzero()[0] for axis in (1, 0))
     assert torch.equal(padded[:, ys : ys + 30, xs : xs + 60], whole)  # zeros after the normalisation
     assert (padded != 0).sum() == (whole != 0).sum()
-    mirrored = train_transform(DataConfig(**{**plain, "flip": 1.0, "crop_size": 30}), model)
     torch.manual_seed(1)
-    window = mirrored(image)
+    window = augmented(image, **{**plain, "flip": 1.0, "crop_size": 30})
     assert any(torch.equal(window, whole.flip(-1)[:, :, x : x + 30]) for x in range(31))
     sides = set()
     for _ in range(40):
-        zoomed = train_transform(DataConfig(**{**plain, "long_side": (20, 40)}), model)(image)
+        zoomed = augmented(image, **{**plain, "long_side": (20, 40)})
         sides.add(int((zoomed != 0).any(0).any(0).sum()))
     assert min(sides) >= 20
     assert max(sides) <= 40
     assert len(sides) > 8
-    coloured = train_transform(DataConfig(**{**plain, "jitter": (0.3, 0.3, 0.3, 0.1)}), model)(image)
+    coloured = augmented(image, **{**plain, "jitter": (0.3, 0.3, 0.3, 0.1)})
     assert not torch.equal(coloured.sort().values, padded.sort().values)
 
 
@@ -158,10 +165,11 @@ def test_random_crop_of_larger_and_smaller_sides() -> None:
     image = torch.arange(1.0, 61.0).reshape(1, 6, 10)
     seen = set()
     for _ in range(60):
-        crop = random_crop(image, 8)
+        crop, (top, left, bottom, right) = random_crop(image, 8)
         assert crop.shape == (1, 8, 8)
-        assert (crop != 0).any(2).sum() == 6
-        seen.add((int(crop[0].any(1).nonzero()[0]), int(crop[crop > 0][0])))
+        assert (crop != 0).any(2).sum() == bottom - top == 6
+        assert (left, right) == (0, 8)
+        seen.add((int(top), int(crop[crop > 0][0])))
     assert len(seen) == 9  # three positions down, three across
 
 

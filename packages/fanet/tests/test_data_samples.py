@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from fanet.config import DataConfig, ModelConfig
 from fanet.data import ClassificationSamples, SegmentationSamples, load_image, load_mask, open_split
 from fanet.data.cache import PixelCache
+from fanet.data.samples import segmentation_batch
 from fanet.toy import write_zerowaste
-from fanet.transforms import classification_transform, train_transform
+from fanet.transforms import classification_transform, normalization, train_transform
 from papers_shared.errors import UserError
 
 
@@ -27,7 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 
 def _samples(data: DataConfig, seed: int = 0, cache: PixelCache | None = None) -> SegmentationSamples:
     transform = train_transform(data, ModelConfig())
-    return SegmentationSamples(open_split(data, "train"), transform, seed, num_classes=5, cache=cache)
+    rows, size = open_split(data, "train"), data.crop_size
+    return SegmentationSamples(rows, transform, seed, size=size, num_classes=5, cache=cache)
 
 
 def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
@@ -37,8 +40,7 @@ def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
     sample = first[(3, 1)]
     assert torch.equal(before, torch.get_rng_state())
     assert sample["image"].shape == (3, 32, 32)
-    assert sample["image"].dtype == torch.float32
-    assert sample["labels"].dtype == torch.int64
+    assert sample["image"].dtype == sample["labels"].dtype == torch.uint8
     assert type(sample["image"]) is type(sample["labels"]) is torch.Tensor
     torch.manual_seed(99)
     for samples in (first, again, again):  # the last one reads the cache
@@ -46,6 +48,20 @@ def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
         assert torch.equal(samples[(3, 1)]["labels"], sample["labels"])
     assert not torch.equal(first[(4, 1)]["image"], sample["image"])
     assert not torch.equal(_samples(data, seed=1)[(3, 1)]["image"], sample["image"])
+
+
+def test_an_image_smaller_than_the_crop_lies_on_the_mean_colour_and_ignored_labels(data: DataConfig) -> None:
+    wide = replace(data, crop_size=48, scale=(48, 24), ratio_range=(1.0, 1.0))
+    normalize = normalization(ModelConfig())
+    batch = segmentation_batch(default_collate([_samples(wide)[0, 0], _samples(wide)[0, 1]]), normalize)
+    assert batch["image"].shape == (2, 3, 48, 48)
+    assert batch["image"].dtype == torch.float32
+    assert batch["labels"].dtype == torch.int64
+    assert batch["inside"].tolist() == [[0, 0, 24, 36]] * 2
+    for part, fill in ((batch["image"][:, 0], 0), (batch["labels"], 255)):
+        assert (part[:, 24:] == fill).all()
+        assert (part[..., 36:] == fill).all()
+        assert (part[:, :24, :36] != fill).float().mean() > 0.9
 
 
 def test_loader_processes_give_the_same_samples(data: DataConfig) -> None:

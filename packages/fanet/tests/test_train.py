@@ -27,6 +27,7 @@ from fanet.train import train
 from papers_shared.dataclass_json import dataclass_to_json
 from papers_shared.errors import UserError
 from papers_shared.files import write_json
+from papers_shared.training.run_folder import RunFolder
 
 THREADS = 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}
@@ -126,6 +127,24 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(scenes: Path, tmp_path: Path
     assert_same_weights(whole, resumed)
     assert records(whole, "train") == records(resumed, "train")
     assert records(whole, "val") == records(resumed, "val")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_run_that_is_asked_to_end_writes_a_whole_checkpoint_first(scenes: Path, tmp_path: Path) -> None:
+    recipe = small(scenes, tmp_path / "asked", steps=2000)
+    recipe = replace(recipe, run=replace(recipe.run, eval_every=2000, checkpoint_every=1000))
+    command = [sys.executable, "-m", "fanet", "train", config_file(recipe, tmp_path)]
+    log = tmp_path / "asked" / "log.jsonl"
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and len(log.read_text().splitlines()) >= 3:
+            process.send_signal(signal.SIGTERM)
+            break
+        time.sleep(0.01)
+    assert process.wait() == 128 + signal.SIGTERM, process.stderr.read().decode()
+    last = records(tmp_path / "asked", "train")[-1]["step"]
+    assert RunFolder(tmp_path / "asked").latest_checkpoint().name == f"step-{last:08d}"
 
 
 def config_file(recipe: Recipe, folder: Path) -> str:

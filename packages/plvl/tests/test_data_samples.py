@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -14,9 +15,11 @@ from papers_shared.errors import UserError
 from plvl.config import DataConfig, ModelConfig
 from plvl.data import GroundingSamples, load_image, load_mask, open_split
 from plvl.data.commands import run_toy
+from plvl.data.samples import Collate, grounding_batch
 from plvl.options import DataToyOptions
+from plvl.tokenizer import Tokenizer, vocabulary_for
+from plvl.transforms import Stretch, train_transform
 from plvl.transforms import test_transform as evaluation_transform
-from plvl.transforms import train_transform
 
 MODEL = ModelConfig(image_size=64)
 
@@ -36,10 +39,12 @@ def test_sample_is_a_function_of_seed_epoch_and_index(data: DataConfig) -> None:
     before = torch.get_rng_state()
     sample = _samples(data)[3, 1]
     assert torch.equal(before, torch.get_rng_state())
-    assert sample["image"].shape == (3, 64, 64)
+    assert len(sample["image"]) == 3
+    assert max(sample["image"].shape) <= 64
     assert sample["mask"].shape == (1, 64, 64)
     assert sample["box"].shape == (4,)
-    assert sample["image"].dtype == sample["mask"].dtype == sample["box"].dtype == torch.float32
+    assert sample["image"].dtype == sample["mask"].dtype == torch.uint8
+    assert sample["box"].dtype == torch.float32
     assert set(sample["mask"].unique().tolist()) == {0.0, 1.0}
     assert (sample["has_box"], sample["has_mask"]) == (1, 1)
     torch.manual_seed(99)
@@ -71,12 +76,30 @@ def test_masks_are_left_undecoded_where_they_are_not_needed(data: DataConfig) ->
 
 def test_loader_processes_give_the_same_samples(data: DataConfig) -> None:
     samples, order = _samples(data), [(0, 2), (0, 0), (1, 3), (1, 1)]
-    batches = [list(DataLoader(samples, sampler=order, batch_size=2, num_workers=n)) for n in (0, 2)]
+    collate = Collate(Tokenizer(vocabulary_for(MODEL, samples.rows["expression"]), 8), rec=True, res=True)
+    options = {"sampler": order, "batch_size": 2, "collate_fn": collate}
+    batches = [list(DataLoader(samples, **options, num_workers=n)) for n in (0, 2)]
     for alone, shared in zip(*batches, strict=True):
         assert alone["name"] == shared["name"]
-        assert alone["sentence"] == shared["sentence"]
-        assert torch.equal(alone["image"], shared["image"])
-        assert torch.equal(alone["mask"], shared["mask"])
+        for part in ("image", "input_ids", "boxes", "masks"):
+            assert torch.equal(alone[part], shared[part])
+
+
+def test_a_batch_travels_as_bytes_and_becomes_what_single_images_become(data: DataConfig) -> None:
+    samples, stretch = _samples(data), Stretch(MODEL)
+    some = [samples[epoch, index] for epoch in range(3) for index in range(4)]
+    assert len({sample["image"].shape for sample in some}) > 1
+    collate = Collate(Tokenizer(vocabulary_for(MODEL, samples.rows["expression"]), 8), rec=True, res=True)
+    travelled = collate(some)
+    assert travelled["image"].dtype == travelled["masks"].dtype == torch.uint8
+    batch = grounding_batch(travelled, stretch)
+    assert batch["image"].shape == (len(some), 3, 64, 64)
+    assert batch["image"].dtype == batch["masks"].dtype == torch.float32
+    for number, sample in enumerate(some):
+        pixels = sample["image"].float() / 255
+        alone = F.interpolate(pixels[None], (64, 64), mode="bilinear", align_corners=True)
+        mean, std = (torch.tensor(part).view(3, 1, 1) for part in (MODEL.mean, MODEL.std))
+        assert torch.equal(batch["image"][number], ((alone - mean) / std)[0])
 
 
 def test_an_image_of_another_size_is_named(data: DataConfig, tmp_path: Path) -> None:

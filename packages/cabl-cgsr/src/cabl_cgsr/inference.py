@@ -37,7 +37,7 @@ from papers_shared.drawing import marked_untrained, shrink, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS, load_image
 from papers_shared.provenance import check_trained
-from papers_shared.sam import PromptedSegmenter, make_refiner
+from papers_shared.sam import Asked, PromptedSegmenter, make_refiner
 from papers_shared.threads import evaluation_mode, lock_of
 from papers_shared.types import AskedPrecision, Precision
 
@@ -397,12 +397,13 @@ def localize(maps: ViewMaps, config: ModelConfig) -> Coarse:
     return Coarse(float(np.mean(maps.scores)), raw.numpy(), cam, coarse_mask(cam, config.prompts))
 
 
-def ask(refiner: PromptedSegmenter, prompts: Prompts, multimask: bool = False) -> np.ndarray:
-    """The segmenter's mask for its image, boolean (H, W), maybe empty; of several that of the highest score."""
-    answer = refiner.predict(
-        prompts.box_xyxy, prompts.points_xy or None, prompts.labels or None, multimask=multimask
-    )
-    return np.asarray(answer.masks[int(np.argmax(answer.scores))], bool)
+def ask(refiner: PromptedSegmenter, prompts: Sequence[Prompts], multimask: bool = False) -> list[np.ndarray]:
+    """The segmenter's mask for each of the prompts about its image, boolean (H, W), maybe empty; of several that of the
+    highest score.
+    """
+    asked = [Asked(one.box_xyxy, one.points_xy or None, one.labels or None) for one in prompts]
+    answers = refiner.predict_all(asked, multimask) if asked else []
+    return [np.asarray(answer.masks[int(np.argmax(answer.scores))], bool) for answer in answers]
 
 
 def refine(
@@ -411,7 +412,7 @@ def refine(
     """The refined mask of the segmenter's image; the coarse one without prompts, or where the answer is empty."""
     if prompts.empty:
         return coarse
-    mask = ask(refiner, prompts, multimask)
+    (mask,) = ask(refiner, [prompts], multimask)
     return mask if mask.any() else coarse
 
 

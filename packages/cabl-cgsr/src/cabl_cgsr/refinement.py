@@ -74,9 +74,12 @@ class SetRefiner:
             self.refiner.set_images([one.image for one in missing])
             for one in missing:
                 self.refiner.set_image(one.image)
-                for name, (key, prompts, multimask) in one.unknown.items():
-                    one.known[name] = ask(self.refiner, prompts, multimask)
-                    self.cache.store_mask(key, one.known[name])
+                for multimask in (False, True):
+                    asked = {name: it for name, it in one.unknown.items() if it[2] == multimask}
+                    answers = ask(self.refiner, [prompts for _, prompts, _ in asked.values()], multimask)
+                    for (name, (key, _, _)), mask in zip(asked.items(), answers, strict=True):
+                        one.known[name] = mask
+                        self.cache.store_mask(key, mask)
         return [
             {name: mask if mask.any() else coarse.mask for name, mask in known.items()}
             for known, (_, coarse) in zip(masks, images, strict=True)

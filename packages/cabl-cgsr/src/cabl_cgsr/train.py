@@ -7,15 +7,17 @@ is held out for validation has both labels too, or the run stops before its firs
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cabl_cgsr.config import Calibration, Recipe, check_config, check_data
 from cabl_cgsr.data import LabelSamples, check_command, quick_check, training_split
+from cabl_cgsr.data.samples import label_batch
 from cabl_cgsr.evaluate import image_metrics
 from cabl_cgsr.losses import classification_losses
 from cabl_cgsr.modeling.localizer import Localizer
-from cabl_cgsr.transforms import train_transform
+from cabl_cgsr.transforms import normalization, train_transform
 from papers_shared.errors import UserError
 from papers_shared.training.distributed import report_lost_processes, start_processes
 from papers_shared.training.optimizer import parameter_groups
@@ -48,7 +50,7 @@ def train(recipe: Recipe) -> Path:
     accelerator = start_processes(recipe)
     with accelerator.main_process_first():
         quick_check(recipe.data).raise_if_broken(check_command(recipe.data))
-        transform = train_transform(recipe.data, recipe.model)
+        transform = train_transform(recipe.data)
         samples = LabelSamples(training_split(recipe.data, "train"), transform, seed=recipe.run.seed)
         val_rows = training_split(recipe.data, "val")
     _check_both_labels(val_rows, recipe)
@@ -59,6 +61,7 @@ def train(recipe: Recipe) -> Path:
         package="cabl-cgsr",
         resumable=RESUMABLE_OPTIONS,
         best_by={"best": "i_auc"} if len(val_rows) else {},
+        on_device=partial(label_batch, normalize=normalization(recipe.model).to(accelerator.device)),
     )
     network = Localizer.from_config(recipe.model)
     model = run.prepare(network, lambda net: parameter_groups(net, recipe.optim), network.fsdp_units())

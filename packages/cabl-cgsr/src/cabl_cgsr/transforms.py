@@ -15,17 +15,18 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from cabl_cgsr.config import DataConfig, ModelConfig
+from papers_shared.normalization import Normalization, value_table
 
 
-def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarray], Tensor]:
-    """(H, W, 3) uint8 -> float32 (3, S, S), S = `crop_size`.
+def train_transform(data: DataConfig) -> Callable[[np.ndarray], tuple[Tensor, Tensor]]:
+    """(H, W, 3) uint8 -> (3, S, S) uint8, S = `crop_size`, and (4,) where the image lies in it.
 
-    Resize to a long side drawn uniformly from `long_side` ((0, 0): keep the size), mirror, colour jitter,
-    normalise, crop at random; what is smaller is laid at a random position on zeros.
+    Resize to a long side drawn uniformly from `long_side` ((0, 0): keep the size), mirror, colour jitter, crop at
+    random; what is smaller is laid at a random position. `normalization` follows.
     """
     colours = v2.ColorJitter(*data.jitter) if any(data.jitter) else None
 
-    def transform(pixels: np.ndarray) -> Tensor:
+    def transform(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         image = Image.fromarray(pixels)
         if data.long_side[1]:
             image = resize_long_side(image, _integer(*data.long_side))
@@ -33,9 +34,14 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[np.ndarra
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if colours is not None:
             image = colours(image)
-        return random_crop(normalize(np.asarray(image), model), data.crop_size)
+        return random_crop(torch.from_numpy(np.array(image)).permute(2, 0, 1), data.crop_size)
 
     return transform
+
+
+def normalization(model: ModelConfig) -> Normalization:
+    """What the bytes of images become where the network computes: the numbers of `normalize`."""
+    return Normalization(value_table(model.mean, model.std, np.float32))
 
 
 def normalize(image: np.ndarray, model: ModelConfig) -> Tensor:
@@ -52,8 +58,12 @@ def resize_long_side(image: Image.Image, long_side: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def random_crop(image: Tensor, size: int) -> Tensor:
-    """(C, H, W) -> (C, size, size): a window at a random position, along a short side the image on zeros."""
+def random_crop(image: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """(C, H, W) -> (C, size, size): a window at a random position, along a short side the image on zeros.
+
+    Returns:
+        The window, and top, left, bottom and right of the image in it.
+    """
     crop = image.new_zeros((image.shape[0], size, size))
     source, target = [], []
     for side in image.shape[-2:]:
@@ -62,7 +72,7 @@ def random_crop(image: Tensor, size: int) -> Tensor:
         source.append(slice(offset, offset + length) if side > size else slice(0, length))
         target.append(slice(0, length) if side > size else slice(offset, offset + length))
     crop[:, target[0], target[1]] = image[:, source[0], source[1]]
-    return crop
+    return crop, torch.tensor([target[0].start, target[1].start, target[0].stop, target[1].stop])
 
 
 def _uniform() -> float:

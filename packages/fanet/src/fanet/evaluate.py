@@ -40,6 +40,7 @@ from papers_shared.errors import UserError
 from papers_shared.files import write_json
 from papers_shared.loading import loaded, make_loader
 from papers_shared.metrics import ConfusionMatrix
+from papers_shared.normalization import Normalization
 from papers_shared.progress import Progress
 from papers_shared.provenance import tell_untrained
 from papers_shared.results import check_evaluation, evaluation_file
@@ -189,12 +190,18 @@ def evaluate_classifier(
     classifier: nn.Module,
     rows: Any,
     transform: Callable[..., Tensor],
+    normalize: Normalization,
     *,
     batch_size: int = 64,
     workers: int = 0,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy as fractions, each image counted once on any number of processes."""
+    """Top-1 and top-5 accuracy as fractions, each image counted once on any number of processes.
+
+    Args:
+        rows: Of `fanet.data.open_split`.
+        transform, normalize: Pillow image -> uint8, and on the accelerator's device float32.
+    """
     accelerator = accelerator or make_accelerator()
     mine = list(range(accelerator.process_index, len(rows), accelerator.num_processes))
     samples = ClassificationSamples(rows, transform, seed=0)
@@ -209,7 +216,8 @@ def evaluate_classifier(
     with evaluation_mode(classifier), torch.inference_mode(), accelerator.autocast():
         for batch in loaded(loader):
             labels = batch["label"].to(accelerator.device, non_blocking=True)
-            logits = classifier(batch["image"].to(accelerator.device, non_blocking=True)).float()
+            images = normalize(batch["image"].to(accelerator.device, non_blocking=True))
+            logits = classifier(images).float()
             best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
             hits += torch.stack([torch.ones_like(labels), best[:, 0], best.any(1)]).sum(1)
     images, top1, top5 = accelerator.reduce(hits, "sum").tolist()

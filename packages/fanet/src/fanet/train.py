@@ -15,13 +15,13 @@ from fanet.config import Recipe
 from fanet.data import class_names, open_split, quick_check
 from fanet.data.cache import PixelCache
 from fanet.data.layouts import model_of_data
-from fanet.data.samples import ClassificationSamples, SegmentationSamples
+from fanet.data.samples import ClassificationSamples, SegmentationSamples, segmentation_batch
 from fanet.evaluate import evaluate, evaluate_classifier
 from fanet.losses import batch_mix, classification_losses, count_images, count_pixels, segmentation_losses
 from fanet.modeling.classifier import Classifier
 from fanet.modeling.segmenter import Segmenter
 from fanet.modeling.start_weights import follow_weights
-from fanet.transforms import classification_transform, train_transform
+from fanet.transforms import classification_transform, normalization, train_transform
 from papers_shared.training.distributed import report_lost_processes, start_processes
 from papers_shared.training.optimizer import parameter_groups
 from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
@@ -56,16 +56,25 @@ def train(recipe: Recipe) -> Path:
         rows, val_rows = open_split(data, data.train_split), open_split(data, data.val_split)
     config = follow_weights(model_of_data(recipe, names))
     samples: ClassificationSamples | SegmentationSamples
+    normalize, on_device = normalization(config).to(accelerator.device), None
     if classifies:
         transform = classification_transform(data, config, train=True)
         samples = ClassificationSamples(rows, transform, recipe.run.seed)
         mix = batch_mix(loss, config.num_classes)
         val_transform = classification_transform(data, config, train=False)
-        validate = partial(evaluate_classifier, rows=val_rows, transform=val_transform)
+        validate = partial(evaluate_classifier, rows=val_rows, transform=val_transform, normalize=normalize)
     else:
         transform, cache = train_transform(data, config), PixelCache(data.cache, data.cache_gb)
-        masks = {"num_classes": config.num_classes, "ignore_index": data.ignore_index}
-        samples = SegmentationSamples(rows, transform, recipe.run.seed, **masks, cache=cache)
+        samples = SegmentationSamples(
+            rows,
+            transform,
+            recipe.run.seed,
+            size=data.crop_size,
+            num_classes=config.num_classes,
+            ignore_index=data.ignore_index,
+            cache=cache,
+        )
+        on_device = partial(segmentation_batch, normalize=normalize)
         validate = partial(evaluate, rows=val_rows, ignore_index=data.ignore_index, cache=cache)
     run = TrainingRun(
         recipe,
@@ -74,6 +83,7 @@ def train(recipe: Recipe) -> Path:
         package="fanet",
         resumable=RESUMABLE_OPTIONS,
         best_by={"best": "top1" if classifies else "miou"},
+        on_device=on_device,
         smallest_micro_batch=smallest_micro_batch(recipe),
     )
     network = (Classifier if classifies else Segmenter).from_config(config)

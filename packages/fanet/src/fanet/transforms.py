@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import Tensor
 from torchvision import tv_tensors
@@ -20,6 +21,7 @@ from torchvision.transforms import v2
 
 from fanet.config import DataConfig, ModelConfig
 from papers_shared.errors import UserError
+from papers_shared.normalization import Normalization, value_table
 
 
 def keep_ratio_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
@@ -29,7 +31,9 @@ def keep_ratio_size(height: int, width: int, scale: tuple[int, int]) -> tuple[in
 
 
 def train_transform(data: DataConfig, model: ModelConfig) -> v2.Compose:
-    """Training pipeline: (Image, Mask) -> (float32 Image (3, S, S), Mask (S, S)), S = `crop_size`.
+    """Training pipeline: (Image, Mask) -> (Image (3, h, w), Mask (h, w)), neither side above `crop_size`.
+
+    Padding and normalisation follow: see `pad` and `normalization`.
 
     Raises:
         UserError: The network takes another number of channels than images have.
@@ -42,8 +46,23 @@ def train_transform(data: DataConfig, model: ModelConfig) -> v2.Compose:
     ]
     if data.photometric:
         steps.append(PhotometricDistortion())
-    steps += [Normalize(model.mean, model.std), PadTo(data.crop_size, data.ignore_index)]
     return v2.Compose(steps)
+
+
+def pad(values: Tensor, size: int, fill: int) -> Tensor:
+    """(..., h, w) at the upper left of (..., size, size), with `fill` right of it and below."""
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, size - width, 0, size - height), value=fill)
+
+
+def normalization(model: ModelConfig) -> Normalization:
+    """What the bytes of images become where the network computes: the numbers of `normalized`, or for a classifier
+    those of torchvision's ToTensor and Normalize, which divide in float32.
+    """
+    if model.task == "segment":
+        return Normalization(value_table(model.mean, model.std))
+    levels = torch.arange(256, dtype=torch.float32).div(255).expand(model.in_chans, 1, 256)
+    return Normalization(v2.functional.normalize(levels, *_timm_statistics(model)).flatten(1).numpy())
 
 
 def check_channels(model: ModelConfig) -> None:
@@ -88,10 +107,11 @@ def prepare_image(
 
 
 def classification_transform(data: DataConfig, model: ModelConfig, train: bool) -> Callable[..., Tensor]:
-    """Pillow image -> float32 (3, S, S) normalised, S = `crop_size`; timm's ImageNet pipelines.
+    """Pillow image -> (3, S, S), S = `crop_size`; timm's ImageNet pipelines.
 
-    Training: random resized crop, flip, RandAugment (magnitude 9, std 0.5), random erasing 0.25.
-    Evaluation: shorter side to S / 0.875 (256 for 224), bicubic, centre crop.
+    Training: random resized crop, flip, RandAugment (magnitude 9, std 0.5), random erasing 0.25; float32, normalised,
+    since erasing lays noise on the image that no byte can hold.
+    Evaluation: shorter side to S / 0.875 (256 for 224), bicubic, centre crop; uint8, for `normalization`.
     """
     from timm.data import create_transform
 
@@ -99,19 +119,25 @@ def classification_transform(data: DataConfig, model: ModelConfig, train: bool) 
     common: dict[str, Any] = {
         "input_size": (model.in_chans, data.crop_size, data.crop_size),
         "interpolation": "bicubic",
-        "mean": tuple(value / 255 for value in model.mean),
-        "std": tuple(value / 255 for value in model.std),
     }
     if not train:
-        return create_transform(**common, is_training=False, crop_pct=0.875)
+        return create_transform(**common, is_training=False, crop_pct=0.875, normalize=False)
+    mean, std = _timm_statistics(model)
     return create_transform(
         **common,
+        mean=mean,
+        std=std,
         is_training=True,
         hflip=data.flip,
         auto_augment="rand-m9-mstd0.5-inc1",
         re_prob=0.25,
         re_mode="pixel",
     )
+
+
+def _timm_statistics(model: ModelConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of images in 0..1."""
+    return tuple(value / 255 for value in model.mean), tuple(value / 255 for value in model.std)
 
 
 class _Pair(v2.Transform):
@@ -276,30 +302,10 @@ class Normalize(_Pair):
         return tv_tensors.Image(normalized(_view(inpt), self.mean, self.std))
 
 
-class PadTo(_Pair):
-    """Pad right and bottom to `size` x `size`: normalised images with 0, masks with `ignore_index`."""
-
-    def __init__(self, size: int, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.size, self.ignore_index = size, ignore_index
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        height, width = inpt.shape[-2:]
-        if height >= self.size and width >= self.size:
-            return inpt
-        value = self.ignore_index if isinstance(inpt, tv_tensors.Mask) else 0
-        shape = (*inpt.shape[:-2], max(height, self.size), max(width, self.size))
-        padded = torch.full(shape, value, dtype=inpt.dtype)
-        padded[..., :height, :width] = inpt
-        return tv_tensors.wrap(padded, like=inpt)
-
-
 def normalized(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(H, W, 3) uint8 -> contiguous float32 (3, H, W): (x - mean) / std, by table."""
-    values = np.arange(256, dtype=np.float64)
     planes = np.empty((len(mean), *pixels.shape[:2]), np.float32)
-    for channel, (shift, scale) in enumerate(zip(mean, std, strict=True)):
-        table = ((values - shift) / scale).astype(np.float32)
+    for channel, table in enumerate(value_table(mean, std)):
         planes[channel] = cv2.LUT(np.ascontiguousarray(pixels[..., channel]), table)
     return torch.from_numpy(planes)
 

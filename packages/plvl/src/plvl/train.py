@@ -14,11 +14,12 @@ from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
 from papers_shared.training.run import TrainingRun, check_teaches
 from plvl.config import OptimConfig, Recipe
 from plvl.data import Collate, GroundingSamples, open_split, quick_check
+from plvl.data.samples import grounding_batch
 from plvl.evaluate import evaluate
 from plvl.losses import count_targets, grounding_losses
 from plvl.modeling.start_weights import build
 from plvl.tokenizer import VOCABULARY, Tokenizer, vocabulary_for
-from plvl.transforms import train_transform
+from plvl.transforms import Stretch, train_transform
 
 RESUMABLE_OPTIONS = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
@@ -60,6 +61,7 @@ def train(recipe: Recipe) -> Path:
         resumable=RESUMABLE_OPTIONS,
         best_by=BEST_BY if config.rec and config.res else {"best": "joint"},
         collate=Collate(Tokenizer(vocabulary, config.max_tokens), rec=config.rec, res=config.res),
+        on_device=partial(grounding_batch, stretch=Stretch(config).to(accelerator.device)),
     )
     network = build(config)
     network.extra_files = {VOCABULARY: vocabulary}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from plvl.config import DataConfig, ModelConfig
@@ -49,9 +49,9 @@ class Sample:
 
 
 def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[Sample], dict[str, Any]]:
-    """Training pipeline: Sample -> the tensors of `Square`.
+    """Training pipeline: Sample -> the tensors of `ToTensors`.
 
-    Crop or not, longest side to one of seven lengths, colour jitter, flip, stretch to the square.
+    Crop or not, longest side to one of seven lengths, colour jitter, flip; `Stretch` follows.
     """
     form, side = data.transform, model.image_size
     return v2.Compose(
@@ -61,23 +61,23 @@ def train_transform(data: DataConfig, model: ModelConfig) -> Callable[[Sample], 
             RandomLongestSide(form, _in_proportion(LONGEST, side)),
             ColourJitter(),
             RandomFlip(form, data.flip),
-            Square(side, model.mean, model.std),
+            ToTensors(side),
         ]
     )
 
 
 def test_transform(model: ModelConfig, form: Form = "default") -> Callable[[Sample], dict[str, Any]]:  # noqa: PT028
-    """Test pipeline: Sample -> the tensors of `Square`.
+    """Test pipeline: Sample -> the tensors of `ToTensors`; `Stretch` follows.
 
-    The longest side becomes S, then the image is stretched to S x S. `official` cuts the box to whole pixels
-    and scales it as the authors do: the target of their evaluation.
+    The longest side becomes S. `official` cuts the box to whole pixels and scales it as the authors do: the target of
+    their evaluation.
     """
     side = model.image_size
     return v2.Compose(
         [
             *([CutToIntegers()] if form == "official" else []),
             RandomLongestSide(form, (side,)),
-            Square(side, model.mean, model.std),
+            ToTensors(side),
         ]
     )
 
@@ -94,7 +94,8 @@ def prepare_image(image: Image.Image, model: ModelConfig) -> Tensor:
     Returns:
         float32 (1, 3, S, S), normalised.
     """
-    return test_transform(model)(Sample(image, ""))["image"][None]
+    pixels = test_transform(model)(Sample(image, ""))["image"]
+    return Stretch(model)(pixels[None], [(pixels.shape[1], pixels.shape[2])])
 
 
 class CutToIntegers:
@@ -204,36 +205,63 @@ class RandomFlip:
         return sample if sentence is None else replace(flip(sample), sentence=sentence)
 
 
-class Square:
-    """Stretch to `side` x `side` (bilinear, corners aligned; masks nearest) and normalise.
+class ToTensors:
+    """A sample as it travels to the network's device: bytes, an eighth of what normalised squares take.
 
-    Returns `image` float32 (3, S, S), `sentence`, `box` float32 (4,) cx, cy, w, h as fractions of the image,
-    `mask` float32 (1, S, S) of 0 and 1, and `has_box`, `has_mask` float32 scalars; a missing one is all zero.
+    Returns `image` uint8 (3, h, w), `sentence`, `box` float32 (4,) cx, cy, w, h as fractions of the image, `mask`
+    uint8 (1, S, S) of 0 and 1, stretched to the square (nearest), and `has_box`, `has_mask` float32 scalars; a missing
+    one is all zero.
     """
 
-    def __init__(self, side: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, side: int) -> None:
         self.side = side
-        self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
 
     def __call__(self, sample: Sample) -> dict[str, Any]:
         size = (self.side, self.side)
-        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).float().div_(255)
-        pixels = F.interpolate(pixels[None], size, mode="bilinear", align_corners=True)[0]
-        mask, box = torch.zeros(1, *size), torch.zeros(4)
+        mask, box = torch.zeros(1, *size, dtype=torch.uint8), torch.zeros(4)
         if sample.mask is not None:
-            mask = torch.from_numpy(np.array(sample.mask, np.float32))[None]
+            mask = torch.from_numpy(np.array(sample.mask))[None]
             mask = F.interpolate(mask[None], size, mode="nearest")[0]
         if sample.box is not None:
             x0, y0, x1, y1 = sample.box / np.tile(sample.image.size, 2)
             box = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=torch.float32)
         return {
-            "image": pixels.sub_(self.mean).div_(self.std),
+            "image": torch.from_numpy(np.array(sample.image)).permute(2, 0, 1),
             "sentence": sample.sentence,
             "box": box,
             "mask": mask,
             "has_box": torch.tensor(float(sample.box is not None)),
             "has_mask": torch.tensor(float(sample.mask is not None)),
         }
+
+
+class Stretch(nn.Module):
+    """Images as the network takes them: stretched to its square (bilinear, corners aligned) and normalised.
+
+    What the stretch gives are no bytes, so it is done where the network computes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.side = model.image_size
+        self.register_buffer("mean", torch.tensor(model.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(model.std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, 3, S, S) float32.
+
+        Args:
+            sizes: Height and width of each image, which lies at the upper left of its frame.
+        """
+        pixels, square = images.float().div_(255), (self.side, self.side)
+        squares = [
+            F.interpolate(one[None, :, :height, :width], square, mode="bilinear", align_corners=True)
+            for one, (height, width) in zip(pixels, sizes, strict=True)
+        ]
+        return torch.cat(squares).sub_(self.mean).div_(self.std)
 
 
 def resize(sample: Sample, length: int, *, longest: bool, exact: bool) -> Sample:

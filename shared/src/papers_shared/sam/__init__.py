@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from papers_shared.sam.hf import TransformersSam, convert_meta_checkpoint
     from papers_shared.sam.make import make_refiner
     from papers_shared.sam.meta import SegmentAnything
-    from papers_shared.sam.protocol import PromptedSegmenter, SamResult
+    from papers_shared.sam.protocol import Asked, PromptedSegmenter, SamResult
 
 __all__ = [
+    "Asked",
     "GrabCut",
     "PromptedSegmenter",
     "SamResult",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Asked": "protocol",
     "GrabCut": "grabcut",
     "PromptedSegmenter": "protocol",
     "SamResult": "protocol",

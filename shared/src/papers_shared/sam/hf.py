@@ -96,19 +96,19 @@ class TransformersSam(SamNetwork):
     def _decode(
         self,
         embedding: Embedding,
-        box: Tensor | None,
+        boxes: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
         answer = self.network(
             **self.kind.embedded(embedding),
-            input_boxes=None if box is None else box[None],
+            input_boxes=None if boxes is None else boxes[None],
             input_points=None if points is None else points[None],
             input_labels=None if labels is None else labels[None],
             multimask_output=multimask,
         )
-        return answer.pred_masks[0, 0], answer.iou_scores[0, 0]
+        return answer.pred_masks[0], answer.iou_scores[0]
 
 
 def convert_meta_checkpoint(source: str | Path, folder: str | Path, *, decoder_heads: int = 8) -> Path:

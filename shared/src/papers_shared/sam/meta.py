@@ -60,14 +60,14 @@ class SegmentAnything(SamNetwork):
     def _decode(
         self,
         embedding: Embedding,
-        box: Tensor | None,
+        boxes: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
         sam: Any = self.network
         pairs = (points, labels) if points is not None else None
-        sparse, dense = sam.prompt_encoder(points=pairs, boxes=box, masks=None)
+        sparse, dense = sam.prompt_encoder(points=pairs, boxes=boxes, masks=None)
         masks, scores = sam.mask_decoder(
             image_embeddings=embedding[0],
             image_pe=sam.prompt_encoder.get_dense_pe(),
@@ -75,7 +75,7 @@ class SegmentAnything(SamNetwork):
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
         )
-        return masks[0], scores[0]
+        return masks, scores
 
 
 def build(shape: SamShape) -> nn.Module:

@@ -15,7 +15,15 @@ from papers_shared.devices import DTYPES, autocast
 from papers_shared.errors import UserError
 from papers_shared.files import tensors_digest
 from papers_shared.sam.frame import PADDED, PREPROCESSING, Frame, Preparation
-from papers_shared.sam.protocol import Box, Points, SamResult, check_box_inside, check_image, check_prompt
+from papers_shared.sam.protocol import (
+    Asked,
+    Box,
+    Points,
+    SamResult,
+    check_box_inside,
+    check_image,
+    check_prompt,
+)
 from papers_shared.types import Precision
 
 Embedding = tuple[Tensor, ...]
@@ -102,10 +110,28 @@ class SamNetwork(ABC):
         Raises:
             UserError: No image is set, or the prompt is empty or malformed.
         """
-        _, low_res, scores = self.predict_logits(box, points, labels, multimask)
-        assert self._frame is not None
-        masks = (self._frame.logits(low_res) > 0).cpu().numpy()
-        return SamResult(masks, scores.cpu().numpy(), low_res.cpu().numpy())
+        return self.predict_all([Asked(box, points, labels)], multimask)[0]
+
+    def predict_all(self, prompts: Sequence[Asked], multimask: bool = False) -> list[SamResult]:
+        """What `predict` answers to each prompt; those of one form go through the decoder together.
+
+        Masks become binary on the device, and all that is answered is fetched at once.
+
+        Raises:
+            UserError: As `predict`.
+        """
+        frame, answers = self._logits(prompts, multimask)
+        if not answers:
+            return []
+        masks = torch.cat([frame.logits(low_res) > 0 for low_res, _ in answers]).cpu().numpy()
+        numbers = [torch.cat([low_res.flatten(1), scores[:, None]], dim=1) for low_res, scores in answers]
+        fetched = torch.cat(numbers).cpu().numpy()
+        results, count = [], len(masks) // len(prompts)
+        for first, (low_res, _) in zip(range(0, len(masks), count), answers, strict=True):
+            part = fetched[first : first + count]
+            logits = part[:, :-1].reshape(low_res.shape)
+            results.append(SamResult(masks[first : first + count], part[:, -1], logits))
+        return results
 
     def predict_logits(
         self,
@@ -119,20 +145,36 @@ class SamNetwork(ABC):
         Raises:
             UserError: No image is set, the prompt is empty or malformed, or its box lies outside the image.
         """
+        frame, [(low_res, scores)] = self._logits([Asked(box, points, labels)], multimask)
+        return frame, low_res, scores
+
+    def _logits(self, prompts: Sequence[Asked], multimask: bool) -> tuple[Frame, list[tuple[Tensor, Tensor]]]:
+        """Frame of the image, and for each prompt mask logits (N, h, w) and predicted quality (N,)."""
         if self._frame is None or self._embedding is None:
             raise UserError("the segmenter has no image yet: call set_image first")
-        prompt = check_prompt(box, points, labels)
-        corners = None
-        if prompt.box is not None:
-            check_box_inside(prompt.box, self._frame.original)
-            corners = self._tensor(self._frame.to_square(prompt.box.reshape(2, 2)).reshape(1, 4))
-        positions = self._tensor(self._frame.to_square(prompt.points))[None] if len(prompt.points) else None
-        kinds = torch.as_tensor(prompt.labels, device=self.device)[None] if positions is not None else None
-        with torch.inference_mode():
-            low_res, scores = self._decode(
-                tuple(level[None] for level in self._embedding), corners, positions, kinds, multimask
-            )
-        return self._frame, low_res.float(), scores.float()
+        alike: dict[tuple[bool, int], list[int]] = {}
+        checked = [check_prompt(*prompt) for prompt in prompts]
+        for number, prompt in enumerate(checked):
+            if prompt.box is not None:
+                check_box_inside(prompt.box, self._frame.original)
+            alike.setdefault((prompt.box is not None, len(prompt.points)), []).append(number)
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for (boxed, count), numbers in alike.items():
+            corners = positions = kinds = None
+            if boxed:
+                pairs = np.stack([np.reshape(checked[i].box, (2, 2)) for i in numbers])
+                corners = self._tensor(self._frame.to_square(pairs).reshape(-1, 4))
+            if count:
+                positions = self._tensor(
+                    self._frame.to_square(np.stack([checked[i].points for i in numbers]))
+                )
+                kinds = torch.as_tensor(np.stack([checked[i].labels for i in numbers]), device=self.device)
+            with torch.inference_mode():
+                low_res, scores = self._decode(
+                    tuple(level[None] for level in self._embedding), corners, positions, kinds, multimask
+                )
+            found |= dict(zip(numbers, zip(low_res.float(), scores.float(), strict=True), strict=True))
+        return self._frame, [found[number] for number in range(len(prompts))]
 
     @abstractmethod
     def _embed(self, pixels: Tensor) -> Embedding:
@@ -142,18 +184,18 @@ class SamNetwork(ABC):
     def _decode(
         self,
         embedding: Embedding,
-        box: Tensor | None,
+        boxes: Tensor | None,
         points: Tensor | None,
         labels: Tensor | None,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Mask logits (N, 4h, 4w) and predicted qualities (N,).
+        """Mask logits (Q, N, 4h, 4w) and predicted qualities (Q, N) of Q prompts about one image.
 
         Args:
             embedding: Levels (1, ...).
-            box: (1, 4) in pixels of the square.
-            points: (1, P, 2) likewise.
-            labels: (1, P).
+            boxes: (Q, 4) in pixels of the square.
+            points: (Q, P, 2) likewise.
+            labels: (Q, P).
         """
 
     def _tensor(self, values: np.ndarray) -> Tensor:

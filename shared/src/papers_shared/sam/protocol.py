@@ -25,6 +25,14 @@ class SamResult(NamedTuple):
     """(N, h, w) float32, mask logits over the square that the network sees; None where there are none."""
 
 
+class Asked(NamedTuple):
+    """A prompt as it is given to `predict_all`; what its parts are stands with `PromptedSegmenter.predict`."""
+
+    box: Box | None = None
+    points: Points | None = None
+    labels: Sequence[int] | None = None
+
+
 class PromptedSegmenter(Protocol):
     """Finds the object that a box and points show.
 
@@ -58,6 +66,13 @@ class PromptedSegmenter(Protocol):
 
         Raises:
             UserError: No image is set, there is neither a box nor a point, or the prompt is malformed.
+        """
+
+    def predict_all(self, prompts: Sequence[Asked], multimask: bool = False) -> list[SamResult]:
+        """What `predict` answers to each of some prompts about the image, together where that is faster.
+
+        Raises:
+            UserError: As `predict`, of any of them.
         """
 
 

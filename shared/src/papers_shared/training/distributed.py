@@ -16,6 +16,7 @@ from torch import Tensor
 from papers_shared.devices import float32_precision, use_precision, widest_float
 from papers_shared.errors import UserError
 from papers_shared.ranges import check_ranges
+from papers_shared.training.background import wait_for_writers
 from papers_shared.training.checks import check_options
 from papers_shared.training.run_folder import run_path
 from papers_shared.training.sharding import check_shard
@@ -166,6 +167,8 @@ def describe_machine(accelerator: Accelerator) -> dict[str, Any]:
 def report_lost_processes(train: Callable[[RecipeT], Path]) -> Callable[[RecipeT], Path]:
     """A training loop that ends with one sentence when other processes no longer answer.
 
+    However it ends, a checkpoint that was begun is whole then.
+
     Raises:
         UserError: Instead of what gloo or NCCL raise for a process that has ended and for a cut network.
     """
@@ -182,6 +185,8 @@ def report_lost_processes(train: Callable[[RecipeT], Path]) -> Callable[[RecipeT
                 "the machine or the network, and give the same command on every machine again, which resumes from the "
                 "newest checkpoint; checkpoints are whole or not there."
             ) from error
+        finally:
+            wait_for_writers()
 
     return told
 

@@ -61,7 +61,8 @@ def open_run(
                 f"{run.path} was started with other values ({'; '.join(changed)}): give them again, or choose another "
                 "--run.output"
             )
-        if checkpoint is None and done >= saved.run.checkpoint_every and not options.run.restart:
+        lost = checkpoint is None and done >= saved.run.checkpoint_every and not run.killed_while_saving()
+        if lost and not options.run.restart:
             raise UserError(
                 f"{run.path}: the log says that {done} steps were taken, and no sound checkpoint is left: bring one "
                 "back, choose another --run.output, or begin again at step 0 with --run.restart"

@@ -58,6 +58,8 @@ class TrainingRun:
         resumable: For each section the options that a resumed run may change, because they do not change the numbers.
         best_by: Model folder -> the metric of the validation whose highest value chooses it.
         collate: Samples -> batch; None: torch's own.
+        on_device: Batch as it travels -> batch as network and losses take it, computed on the device; None: they are
+            the same.
         smallest_micro_batch: Samples that a forward pass of training needs.
 
     Raises:
@@ -82,10 +84,12 @@ class TrainingRun:
         resumable: Mapping[str, Collection[str]],
         best_by: Mapping[str, str],
         collate: Callable[[Sequence[Any]], Batch] | None = None,
+        on_device: Callable[[Batch], Batch] | None = None,
         smallest_micro_batch: int = 1,
     ) -> None:
         self.recipe, self.optim, self.options = recipe, recipe.optim, recipe.run
-        self.accelerator, self.samples, self.collate = accelerator, samples, collate
+        self.accelerator, self.samples = accelerator, samples
+        self.collate, self.on_device = collate, on_device
         self.package, self.best_by = package, best_by
         self.plan = plan_step(
             self.optim.batch_size,
@@ -144,6 +148,10 @@ class TrainingRun:
             self._evaluated = accelerator.prepare_model(copy.deepcopy(network), evaluation_mode=True)
             self.model = shard(network, fsdp_units, accelerator)
         else:
+            if (
+                accelerator.ddp_handler is not None
+            ):  # every step uses all weights; torch refuses it with `no_sync`
+                accelerator.ddp_handler.static_graph = self.plan.accumulation == 1
             self.model = accelerator.prepare(network)
         optimizer: Any = make_adamw(groups(network), optim, accelerator.device)
         self.network, self.optimizer, self._adamw = network, accelerator.prepare(optimizer), optimizer
@@ -317,7 +325,10 @@ class TrainingRun:
     def save_checkpoint(self, step: int) -> None:
         """Write what a resumed run needs, if one is due after this step or a signal has asked the run to end.
 
+        The training goes on while it is written; the next one, and the end of the run, wait for it.
+
         Raises:
+            UserError: The checkpoint before could not be written.
             SystemExit: The run was asked to end: 128 + the number of the signal, after the checkpoint.
         """
         due = step % self.options.checkpoint_every == 0 or step == self.steps or self._stopping
@@ -326,6 +337,7 @@ class TrainingRun:
         ):  # each process holds a part of a shard
             self.state.save(self.folder, step, self.options.keep, best=self.best, samples=len(self.samples))
         if self._stopping and step < self.steps:
+            self.state.wait()
             number = self._signals.received or signal.SIGTERM
             name = signal.Signals(number).name
             self._progress.line(
@@ -335,7 +347,12 @@ class TrainingRun:
             raise SystemExit(128 + number)
 
     def finish(self) -> Path:
-        """Wait for all processes, end trackers, and return the run folder."""
+        """Wait for the last checkpoint and all processes, end trackers, and return the run folder.
+
+        Raises:
+            UserError: The checkpoint could not be written.
+        """
+        self.state.wait()
         self._progress.close()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -375,6 +392,7 @@ class TrainingRun:
             key: value.to(self.accelerator.device, non_blocking=True) if isinstance(value, Tensor) else value
             for key, value in batch.items()
         }
+        moved = moved if self.on_device is None else self.on_device(moved)
         layout = torch.channels_last if self.optim.channels_last else torch.contiguous_format
         moved["image"] = moved["image"].contiguous(memory_format=layout)
         return moved

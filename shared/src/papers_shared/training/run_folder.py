@@ -29,6 +29,7 @@ from papers_shared.files import (
 
 MARKER = "COMPLETE"
 STATE = "state.json"
+PARTIAL = ".step-*.partial"
 
 
 def run_path(recipe: Any) -> Path:
@@ -92,6 +93,10 @@ class RunFolder:
             if report:
                 warnings.warn(f"{path} is damaged ({problem}): an older checkpoint is used", stacklevel=2)
         return None
+
+    def killed_while_saving(self) -> bool:
+        """Whether a checkpoint was begun and not written to its end."""
+        return any(self.checkpoints.glob(PARTIAL))
 
     def load_checkpoint(self, path: str | Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """`(tensors, state)` as they were given to `save_checkpoint`; the tensors lie on the CPU.
@@ -170,7 +175,7 @@ class RunFolder:
         for path in others[: max(0, len(others) - keep + 1)]:
             (path / MARKER).unlink()
             shutil.rmtree(path)
-        for path in self.checkpoints.glob(".step-*.partial"):  # left by a kill
+        for path in self.checkpoints.glob(PARTIAL):  # left by a kill
             shutil.rmtree(path)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from papers_shared.errors import UserError
 from papers_shared.training.config import OptimConfig
@@ -40,6 +41,8 @@ def shard(network: nn.Module, units: Iterable[nn.Module], accelerator: Accelerat
     """Divide the network's parameters in place, so that each process holds its part; make the optimizer after it.
 
     A forward pass gathers the parameters of one unit at a time; what lies in no unit stays gathered for the whole step.
+    With precision bf16 they travel and compute in bfloat16, and gradients are summed in float32. What lies in no unit,
+    and units with batch norm, whose kernels take float32 statistics and weights alone, keep to autocast.
     Accelerate gives the device and the precision; its own FSDP does not start on CPUs, so torch's is used everywhere.
 
     Args:
@@ -47,17 +50,23 @@ def shard(network: nn.Module, units: Iterable[nn.Module], accelerator: Accelerat
     """
     from accelerate.utils import broadcast
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     accelerator.prepare_model(network, evaluation_mode=True)
     broadcast(list(network.state_dict().values()))  # all start from the first's, as in data parallelism
     for parameter in network.parameters():
         parameter.data = parameter.data.contiguous()  # channels-last weights cannot be divided
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for unit in units:
-        fully_shard(unit, mesh=mesh)
+        travels_half = accelerator.mixed_precision == "bf16" and not _normalizes_batches(unit)
+        fully_shard(unit, mesh=mesh, mp_policy=half if travels_half else MixedPrecisionPolicy())
     fully_shard(network, mesh=mesh)
     return network
+
+
+def _normalizes_batches(unit: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in unit.modules())
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from papers_shared.errors import UserError
 from papers_shared.training.average import MovingAverage
+from papers_shared.training.background import BackgroundWriter, Copies
 from papers_shared.training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 from papers_shared.training.run_folder import RunFolder
 from papers_shared.training.sharding import divide_like, gather_whole
@@ -27,36 +30,49 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None = None
     main_process: bool = True
     """Whether this process writes; with divided weights every process must take part in `save`."""
+    _writer: BackgroundWriter = field(default_factory=BackgroundWriter, init=False)
+    _copies: Copies = field(default_factory=Copies, init=False)
 
     def save(self, run: RunFolder, step: int, keep: int, **state: Any) -> None:
-        """Write the checkpoint of `step`; `state` is plain JSON of the caller's own.
+        """Begin to write the checkpoint of `step`: what is saved is copied now, and a thread writes it.
+
+        Args:
+            state: Plain JSON of the caller's own.
 
         Raises:
-            UserError: a weight is not finite: the older checkpoints stay as they are.
+            UserError: The checkpoint before this one could not be written, as `wait` says.
         """
-        weights = gather_whole(self.network.state_dict())
-        bad = [
-            name
-            for name, value in weights.items()
-            if value.is_floating_point() and not value.isfinite().all()
-        ]
-        if bad:
-            raise UserError(
-                f"{run.path}: weights are not finite after step {step} ({bad[0]} and {len(bad) - 1} more): "
-                "not saved. Lower the learning rate or clip the gradient and run again: it resumes earlier."
-            )
+        self._writer.wait()  # its copies are overwritten now
         optimizer_tensors, optimizer_state = optimizer_to_tensors(
             self.optimizer, self.network.named_parameters()
         )
-        tensors = {"model": weights, "optimizer": gather_whole(optimizer_tensors)}
+        tensors = {
+            "model": gather_whole(self.network.state_dict()),
+            "optimizer": gather_whole(optimizer_tensors),
+        }
         if not self.main_process:
             return
         if self.ema is not None:
             tensors["ema"] = self.ema.state_dict()
         scaler = self.scaler.state_dict() if self.scaler is not None else None
-        run.save_checkpoint(
-            step, tensors, {**state, "step": step, "optimizer": optimizer_state, "scaler": scaler}, keep
-        )
+        about = copy.deepcopy({**state, "step": step, "optimizer": optimizer_state, "scaler": scaler})
+        copies, wait = self._copies.take(tensors)
+
+        def write() -> None:
+            wait()
+            _check_finite(run, step, copies["model"])
+            run.save_checkpoint(step, copies, about, keep)
+
+        self._writer.start(write)
+
+    def wait(self) -> None:
+        """Until the checkpoint that was begun last is written.
+
+        Raises:
+            UserError: A weight is not finite: the older checkpoints stay as they are.
+            OSError: It cannot be written.
+        """
+        self._writer.wait()
 
     def load(self, run: RunFolder, checkpoint: Path) -> dict[str, Any]:
         """Restore everything from a checkpoint folder and return its JSON state.
@@ -82,3 +98,14 @@ class TrainingState:
         if self.scaler is not None and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         return state
+
+
+def _check_finite(run: RunFolder, step: int, weights: Mapping[str, Tensor]) -> None:
+    bad = [
+        name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if bad:
+        raise UserError(
+            f"{run.path}: weights are not finite after step {step} ({bad[0]} and {len(bad) - 1} more): "
+            "not saved. Lower the learning rate or clip the gradient and run again: it resumes earlier."
+        )

@@ -17,17 +17,22 @@ from torchvision import tv_tensors
 from fanet.data.cache import PixelCache
 from fanet.data.masks import load_mask
 from fanet.data.pixels import load_image
+from fanet.transforms import pad
 from papers_shared.errors import UserError
+from papers_shared.normalization import Normalization
 from papers_shared.seeding import forked_rng, sample_seed
 
 
 class SegmentationSamples(Dataset):
-    """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "labels": int64 (H, W), "name": str}.
+    """`samples[(epoch, index)]` -> {"image": (3, S, S) uint8, "inside": (4,), "labels": (S, S) uint8, "name": str}.
+
+    `inside` says where the image lies in its square: top, left, bottom, right. The labels beside it are `ignore_index`.
 
     Args:
         rows: of `fanet.data.open_split`.
-        transform: from tv_tensors.Image (3, H, W) uint8 and tv_tensors.Mask (H, W) uint8 to the same pair;
-            draws from torch's default CPU generator only.
+        transform: from tv_tensors.Image (3, H, W) uint8 and tv_tensors.Mask (H, W) uint8 to the same pair, with
+            sides of at most S; draws from torch's default CPU generator only.
+        size: S.
         num_classes: a mask with a value that is no class and not `ignore_index` raises UserError when loaded.
     """
 
@@ -37,13 +42,14 @@ class SegmentationSamples(Dataset):
         transform: Callable[..., Any],
         seed: int,
         *,
+        size: int,
         num_classes: int,
         ignore_index: int = 255,
         cache: PixelCache | None = None,
     ) -> None:
         need_column(rows, "mask", "segment")
         self.rows, self.transform, self.seed = rows, transform, seed
-        self.num_classes, self.ignore_index, self.cache = num_classes, ignore_index, cache
+        self.size, self.num_classes, self.ignore_index, self.cache = size, num_classes, ignore_index, cache
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,19 +58,29 @@ class SegmentationSamples(Dataset):
         epoch, index = position
         row = self.rows[index]
         pixels = torch.from_numpy(load_image(row, self.cache))
-        size = (pixels.shape[0], pixels.shape[1])
-        labels = torch.from_numpy(load_mask(row, self.num_classes, self.ignore_index, self.cache, size))
+        shape = (pixels.shape[0], pixels.shape[1])
+        labels = torch.from_numpy(load_mask(row, self.num_classes, self.ignore_index, self.cache, shape))
         with forked_rng(sample_seed(self.seed, epoch, index)):
             image, mask = self.transform(tv_tensors.Image(pixels.permute(2, 0, 1)), tv_tensors.Mask(labels))
         return {
-            "image": image.as_subclass(torch.Tensor),
-            "labels": mask.as_subclass(torch.Tensor).long(),
+            "image": pad(image.as_subclass(torch.Tensor), self.size, 0),
+            "inside": torch.tensor([0, 0, *mask.shape]),
+            "labels": pad(mask.as_subclass(torch.Tensor), self.size, self.ignore_index),
             "name": row["name"],
         }
 
 
+def segmentation_batch(batch: dict[str, Any], normalize: Normalization) -> dict[str, Any]:
+    """A batch of `SegmentationSamples` as network and loss take it.
+
+    `image` is float32, normalised, 0 beside the image; `labels` are int64.
+    """
+    image = normalize(batch["image"], batch["inside"])
+    return {**batch, "image": image, "labels": batch["labels"].long()}
+
+
 class ClassificationSamples(Dataset):
-    """`samples[(epoch, index)]` -> {"image": float32 (3, H, W), "label": int, "name": str}.
+    """`samples[(epoch, index)]` -> {"image": (3, H, W), "label": int, "name": str}.
 
     Args:
         rows: of `fanet.data.open_split` of class folders.

@@ -16,7 +16,7 @@ from papers_shared.seeding import forked_rng, sample_seed
 from plvl.data.masks import load_mask
 from plvl.data.pixels import load_image
 from plvl.tokenizer import Tokenizer
-from plvl.transforms import Sample
+from plvl.transforms import Sample, Stretch
 
 Batch = dict[str, Any]
 
@@ -24,7 +24,7 @@ Batch = dict[str, Any]
 class GroundingSamples(Dataset):
     """`samples[(epoch, index)]` -> one sentence with its image, box and mask in the square of side S.
 
-    `image` float32 (3, S, S) normalised; `sentence` str; `box` float32 (4,) cx, cy, w, h in [0, 1]; `mask` float32
+    `image` uint8 (3, h, w), no side above S; `sentence` str; `box` float32 (4,) cx, cy, w, h in [0, 1]; `mask` uint8
     (1, S, S), 0 or 1; `has_box`, `has_mask` 1.0 where there is one (else it is all zero); `name` str.
 
     Args:
@@ -70,24 +70,35 @@ class Collate:
         self.tokenizer, self.rec, self.res = tokenizer, rec, res
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
-        """`image` (B, 3, S, S), `input_ids` and `attention_mask` (B, N), `boxes` (b, 4) cxcywh of the samples
-        `boxed` (b,), `masks` (m, 1, S, S) of the samples `masked` (m,), `name` (B strings).
+        """`image` (B, 3, S, S) with each image at the upper left, `sizes` (height and width of each), `input_ids` and
+        `attention_mask` (B, N), `boxes` (b, 4) cxcywh of the samples `boxed` (b,), `masks` (m, 1, S, S) of the samples
+        `masked` (m,), `name` (B strings).
         """
         boxed = [i for i, sample in enumerate(samples) if self.rec and sample["has_box"]]
         masked = [i for i, sample in enumerate(samples) if self.res and sample["has_mask"]]
-        side = samples[0]["image"].shape[-1]
+        side = samples[0]["mask"].shape[-1]
+        images = torch.zeros(len(samples), 3, side, side, dtype=torch.uint8)
+        sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in samples]
+        for frame, sample, (height, width) in zip(images, samples, sizes, strict=True):
+            frame[:, :height, :width] = sample["image"]
         input_ids, attention_mask = self.tokenizer([sample["sentence"] for sample in samples])
         return {
-            "image": torch.stack([sample["image"] for sample in samples]),
+            "image": images,
+            "sizes": sizes,
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "boxes": _stack([samples[i]["box"] for i in boxed], (4,)),
-            "masks": _stack([samples[i]["mask"] for i in masked], (1, side, side)),
+            "boxes": _stack([samples[i]["box"] for i in boxed], torch.zeros(0, 4)),
+            "masks": _stack([samples[i]["mask"] for i in masked], images[:0, :1]),
             "boxed": torch.tensor(boxed, dtype=torch.long),
             "masked": torch.tensor(masked, dtype=torch.long),
             "name": [sample["name"] for sample in samples],
         }
 
 
-def _stack(tensors: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    return torch.stack(tensors) if tensors else torch.zeros(0, *shape)
+def grounding_batch(batch: Batch, stretch: Stretch) -> Batch:
+    """A batch of `Collate` as network and losses take it: `image` float32 (B, 3, S, S), `masks` float32."""
+    return {**batch, "image": stretch(batch["image"], batch["sizes"]), "masks": batch["masks"].float()}
+
+
+def _stack(tensors: list[Tensor], nothing: Tensor) -> Tensor:
+    return torch.stack(tensors) if tensors else nothing
