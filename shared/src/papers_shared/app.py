@@ -35,7 +35,7 @@ from papers_shared.types import RGB
 
 try:
     import gradio as gr
-    from gradio.data_classes import FileData, ImageData
+    from gradio.data_classes import FileData
 except ImportError as missing:
     raise UserError(
         f"the page needs gradio, which is not installed ({missing}): pip install 'PACKAGE[app]', such as 'fanet[app]'"
@@ -53,23 +53,16 @@ SESSIONS = 200
 LONGEST_FILE = "500mb"
 NETWORK, AT_ONCE = "network", 2
 """Requests that may need the network, and how many of them run at a time: one computes while another draws."""
+EVENT: dict[str, Any] = {
+    "preprocess": False,  # gradio would open the image, and answer for a wrong one in its own words
+    "api_visibility": "private",
+    "concurrency_id": NETWORK,
+    "concurrency_limit": AT_ONCE,
+}
+"""How a page's events are answered."""
 STALE_SECONDS = 3600
 """Uploaded and written files are deleted when they are so old."""
 HERE = Path(__file__).parent
-
-
-class Upload(gr.Image):
-    """An image as it was uploaded: its file, whatever it is."""
-
-    is_template = True
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        return None if payload is None else payload.path
-
-
-def upload() -> Upload:
-    """Where an image is dropped or pasted."""
-    return Upload(type="filepath", sources=["upload", "clipboard"], label="Image", height=240, elem_id="image")
 
 
 class Kept(Generic[T]):
@@ -130,16 +123,16 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
 
-    def uploaded(self, file: str | Mapping[str, Any] | None) -> Path:
+    def uploaded(self, file: Mapping[str, Any] | None) -> Path:
         """The file of a request.
 
         Args:
-            file: Its path, or a dictionary that has it as `path`, as a client sends it.
+            file: Has it as `path`, as browsers and clients send it.
 
         Raises:
             UserError: There is none, or one that was not uploaded.
         """
-        name = file.get("path") if isinstance(file, Mapping) else file
+        name = file.get("path") if isinstance(file, Mapping) else None
         if not name:
             raise UserError("no image: drop one, paste one, or take an example")
         path = Path(str(name)).resolve()
@@ -264,6 +257,18 @@ def view(
     }
 
 
+def upload() -> gr.Image:
+    """Where an image is dropped or pasted; events take its file unread, see `EVENT`."""
+    return gr.Image(
+        type="filepath",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        label="Image",
+        height=240,
+        elem_id="image",
+    )
+
+
 def viewer() -> gr.HTML:
     """The component that shows a `view`; where prompts may be given, it triggers `input` with `points`, `labels` and
     `box` as event data."""
@@ -297,7 +302,10 @@ def history_of(image: gr.Image) -> tuple[gr.State, gr.Gallery]:
     """The answers of a session, and the gallery that shows them; one that is chosen brings its image back."""
     past = gr.State([])
     with gr.Accordion("History of this session", open=False):
-        gallery = gr.Gallery(columns=6, height=220, allow_preview=False, show_label=False, elem_id="history")
+        gallery = gr.Gallery(
+            columns=6, height=220, fit_columns=False, object_fit="contain", allow_preview=False,
+            show_label=False, elem_id="history",
+        )  # fmt: skip
 
     def again(entries: list[dict[str, str]], chosen: gr.SelectData) -> Any:
         return entries[chosen.index]["file"]
@@ -390,17 +398,25 @@ def head(title: str, name: str, network: Any, *, toy: bool) -> None:
 
 
 def examples(
-    given: Sequence[str], make: Callable[[Path], Sequence[Path]], folder: Folder, *inputs: Any, more: Sequence[Any] = ()
+    given: Sequence[str],
+    make: Callable[[Path], Sequence[Sequence[str]]],
+    folder: Folder,
+    image: gr.Image,
+    *others: Any,
 ) -> None:
-    """Images to begin with: those that are `given` (files, folders, globs; 12 at most), or what `make` draws.
+    """Images to begin with.
 
     Args:
-        make: Writes images into an empty folder and returns them.
-        inputs: The image's component, and others that an example fills.
-        more: What it fills them with.
+        given: Files, folders or globs, 12 images of them at most; none: what `make` draws.
+        make: Writes images into an empty folder and returns the path of each, and what the `others` get with it.
+        others: Components that an example fills beside the image's.
     """
-    files = match_images(given)[:12] if given else make(folder.new("examples"))
-    gr.Examples([[str(file), *more] for file in files], list(inputs), cache_examples=False, label="Examples", elem_id="examples")
+    if given:
+        rows: list[list[str]] = [[str(path)] for path in match_images(given)[:12]]
+        filled = [image]
+    else:
+        rows, filled = [list(row) for row in make(folder.new("examples"))], [image, *others]
+    gr.Examples(rows, filled, cache_examples=False, label="Examples", elem_id="examples")
 
 
 @contextmanager
@@ -422,7 +438,10 @@ def server_folder(name: str) -> Iterator[Folder]:
 def blocks(title: str) -> gr.Blocks:
     """An empty page: nothing is reported to anyone, and old files go."""
     return gr.Blocks(
-        title=title, analytics_enabled=False, fill_width=True, delete_cache=(STALE_SECONDS // 4, STALE_SECONDS)
+        title=title,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(STALE_SECONDS // 4, STALE_SECONDS),
     )
 
 

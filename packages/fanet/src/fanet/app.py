@@ -59,7 +59,7 @@ def page(segmenter: Segmenter, options: AppOptions, folder: app.Folder, *, name:
         }
 
     @app.said
-    def show(image: str | None, past: list[dict[str, str]], progress: Any = gr.Progress()) -> Any:  # noqa: B008
+    def show(image: dict[str, Any] | None, past: list[dict[str, str]], progress: Any = gr.Progress()) -> Any:  # noqa: B008
         if image is None:
             return None, "", *app.ready(None, None, None), past, gr.skip()
         file = folder.uploaded(image)
@@ -77,7 +77,9 @@ def page(segmenter: Segmenter, options: AppOptions, folder: app.Folder, *, name:
         warning = "This model was never trained: its answers mean nothing." if found.untrained else ""
         seen = app.view(folder, found.image, [layer], warning=warning)
         past, gallery = app.remember(folder, past, file, drawn, file.name)
-        said = "\n\n".join([*about["notices"], f"{about['width']} x {about['height']} pixels. {found.protocol}."])
+        said = "\n\n".join(
+            [*about["notices"], f"{about['width']} x {about['height']} pixels. {found.protocol}."]
+        )
         return seen, said, *app.ready(*files), past, gallery
 
     @app.said
@@ -98,29 +100,27 @@ def page(segmenter: Segmenter, options: AppOptions, folder: app.Folder, *, name:
             with gr.Column(scale=1, min_width=280):
                 image = app.upload()
                 app.examples(options.examples, draw_examples, folder, image)
-                files = app.downloads("Mask", "Overlay", "JSON")
-                about = gr.Markdown(elem_id="about")
             with gr.Column(scale=3, min_width=480):
                 viewer = app.viewer()
+                about = gr.Markdown(elem_id="about")
+                files = app.downloads("Mask", "Overlay", "JSON")
         past, gallery = app.history_of(image)
         image.change(
             show,
             [image, past],
             [viewer, about, *files, past, gallery],
-            api_visibility="private",
             trigger_mode="always_last",
             show_progress_on=viewer,
-            concurrency_id=app.NETWORK,
-            concurrency_limit=app.AT_ONCE,
+            **app.EVENT,
         )
         gr.api(answer, api_name="segment", concurrency_id=app.NETWORK, concurrency_limit=app.AT_ONCE)
     return built
 
 
-def draw_examples(folder: Path) -> list[Path]:
+def draw_examples(folder: Path) -> list[list[str]]:
     """Conveyor-belt scenes of the demo."""
     write_zerowaste(folder, seed=1, train=0, val=0, test=4)
-    return sorted((folder / "test/data").iterdir())
+    return [[str(path)] for path in sorted((folder / "test/data").iterdir())]
 
 
 @contextmanager
