@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ import pytest
 import torch
 from torch import nn
 
+from papers_shared.batches import Group, Item, Loaded, Steps
 from papers_shared.errors import UserError
-from papers_shared.predictions import RECORDS, Item, predict_into, weights_digest
+from papers_shared.predictions import RECORDS, predict_into, weights_digest
 
 FILES = {"mask": "masks/{}.txt"}
 ASKED: list[str] = []
@@ -38,18 +42,19 @@ def network(value: float = 1.0) -> nn.Module:
 def run(
     output: Path, paths: Sequence[Path], sentences: Sequence[str] = (), **more: Any
 ) -> list[dict[str, Any]]:
-    def answer(items: Sequence[Item]) -> list[dict[str, Any]]:
-        records = []
-        for item in items:
-            ASKED.append(item.path.name)
-            text = item.path.read_text()
-            if text == "bug":
-                raise ZeroDivisionError("by zero")
-            if text == "not a number":
-                return [{"score": float("nan")}]
-            (output / FILES["mask"].format(item.name)).write_text(text)
-            records.append({"mask": FILES["mask"].format(item.name), "letters": len(text)})
-        return records
+    def read(group: Group) -> Loaded:
+        ASKED.extend(item.path.name for item in group)
+        return Loaded(group[0].path.read_text(), ((1, 1),), 1)
+
+    def answer(batch: Sequence[tuple[Group, str]]) -> list[list[str]]:
+        if "bug" in [text for _, text in batch]:
+            raise ZeroDivisionError("by zero")
+        return [[text] * len(group) for group, text in batch]
+
+    def write(item: Item, text: str) -> dict[str, Any]:
+        (output / FILES["mask"].format(item.name)).write_text(text)
+        score = float("nan") if text == "not a number" else 0.5
+        return {"mask": FILES["mask"].format(item.name), "letters": len(text), "score": score}
 
     groups = [
         [Item(path, {"sentence": s}) for s in sentences] if sentences else [Item(path)] for path in paths
@@ -60,8 +65,9 @@ def run(
         "protocol": "plain",
         "options": {"side": (1, 2)},
         "files": FILES,
+        "asked": ("sentence",),
     }
-    return predict_into(output, groups, answer, **(settings | more))
+    return predict_into(output, groups, Steps(read, answer, write), **(settings | more))
 
 
 def images(folder: Path, **texts: str) -> list[Path]:
@@ -121,28 +127,11 @@ def test_images_of_one_name_and_files_of_others_stay(tmp_path: Path) -> None:
     assert {path.name for path in (output / "masks").iterdir()} == {"a.txt", "A-2.txt"}
 
 
-def test_one_bad_member_does_not_fail_its_group(tmp_path: Path) -> None:
+def test_one_bad_member_does_not_fail_its_batch(tmp_path: Path) -> None:
     paths = images(tmp_path / "in", a="one", b="bug", c="three")
-    output = tmp_path / "out"
-
-    def answer(items: Sequence[Item]) -> list[dict[str, Any]]:
-        texts = [item.path.read_text() for item in items]
-        if "bug" in texts:
-            raise ValueError("bug")
-        return [{"letters": len(text)} for text in texts]
-
-    records = predict_into(
-        output,
-        [[Item(path) for path in paths]],
-        answer,
-        model="m",
-        network=network(),
-        protocol="plain",
-        options={},
-        files=FILES,
-    )
+    records = run(tmp_path / "out", paths, batch_size=8)
     assert [record.get("letters") for record in records] == [3, None, 5]
-    assert records[1]["error"] == "ValueError: bug"
+    assert records[1]["error"] == "ZeroDivisionError: by zero"
 
 
 def test_sentences_are_numbered(tmp_path: Path) -> None:
@@ -203,43 +192,51 @@ def test_the_digest_knows_the_weights(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import os, sys, time
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_predictions as t
-folder, pause = Path(sys.argv[2]), float(sys.argv[3])
-original = Path.read_text
-def slow(path, *a, **k):
-    if path.suffix == ".png":
-        time.sleep(pause)
-    return original(path, *a, **k)
-Path.read_text = slow
+folder = Path(sys.argv[2])
 t.run(folder / "out", sorted((folder / "in").iterdir()))
 """
 
 
-def start(folder: Path, pause: float, **environment: str) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(folder), str(pause)]
+def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(folder)]
     return subprocess.Popen(arguments, env=os.environ | environment, stderr=subprocess.DEVNULL)
 
 
-def test_killed_anywhere_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    paths = images(tmp_path / "in", **{f"n{i:02}": f"text {i}" for i in range(30)})
-    for moment in range(3):
-        process = start(tmp_path, 0.02)
-        while (
-            not (tmp_path / "out" / RECORDS).exists()
-            or len((tmp_path / "out" / RECORDS).read_bytes().splitlines()) < 4 + 6 * moment
-        ):
-            assert process.poll() is None
+def test_killed_at_twenty_moments_it_ends_as_if_undisturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = images(tmp_path / "in", **{f"n{i:03}": f"text {i}" for i in range(200)})
+    original = Path.read_text
+
+    def slow(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.suffix == ".png":
+            time.sleep(0.005)
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", slow)
+    moments = random.Random(0)
+    for _ in range(20):
+        process = multiprocessing.get_context("fork").Process(target=run, args=(tmp_path / "out", paths))
+        process.start()
+        process.join(moments.uniform(0.01, 0.09))
+        assert process.is_alive()
         process.kill()
-        process.wait()
+        process.join()
+    monkeypatch.undo()
+    records = run(tmp_path / "out", paths)
+    assert 0 < len(ASKED) < 200
+    assert lines(tmp_path / "out") == records == run(tmp_path / "whole", paths)
+    for name in ("out", "whole"):
+        assert sorted(path.name for path in (tmp_path / name / "masks").iterdir()) == [
+            f"n{i:03}.txt" for i in range(200)
+        ]
     with open(tmp_path / "out" / RECORDS, "a") as file:
         file.write('{"file": "half a li')
-    records = run(tmp_path / "out", sorted(paths))
-    assert 0 < len(ASKED) < 30
-    assert lines(tmp_path / "out") == records == run(tmp_path / "whole", sorted(paths))
-    assert len(list((tmp_path / "out/masks").iterdir())) == 30
+    assert run(tmp_path / "out", paths) == records
 
 
 def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
@@ -248,7 +245,7 @@ def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     both = [
-        start(tmp_path, 0.0, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        start(tmp_path, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         for rank in range(2)
     ]
     assert [process.wait(120) for process in both] == [0, 0]

@@ -290,3 +290,26 @@ def test_what_was_never_trained_is_not_judged(
         "conv_cls_head",
         "trans_cls_head",
     ]
+
+
+def test_batches_read_by_processes_answer_as_one_by_one(localizer: Localizer, tmp_path: Path) -> None:
+    """Within float32 noise, which a map scaled to its own range enlarges: this network's range is tiny."""
+    rng, paths = np.random.default_rng(0), []
+    for number in range(9):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)).save(paths[-1])
+    alone = predict_many(localizer, paths, tmp_path / "alone", threshold=0.0)
+    sizes: list[int] = []
+    handle = localizer.backbone.conv1.register_forward_pre_hook(
+        lambda _, inputs: sizes.append(len(inputs[0]))
+    )
+    together = predict_many(localizer, paths, tmp_path / "together", threshold=0.0, batch_size=4, workers=2)
+    handle.remove()
+    assert sizes == [4] * 8 + [1] * 4, "two sizes, each mirrored too"
+    for one, other in zip(alone, together, strict=True):
+        assert one["verdict"] == other["verdict"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+        cams = [np.asarray(Image.open(tmp_path / name / one["cam"])) for name in ("alone", "together")]
+        assert cams[0].dtype == np.uint16
+        assert cams[0].max() == 65_535
+        assert np.abs(cams[0].astype(int) - cams[1]).max() < 65_535 * 1e-2

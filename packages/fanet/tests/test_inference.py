@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fanet.config import ModelConfig
-from fanet.inference import Window, class_map, class_scores, network_views, predict
+from fanet.inference import Window, class_map, class_scores, network_views, predict, prepare
 from fanet.modeling.segmenter import Segmenter
 from fanet.transforms import prepare_image
 from papers_shared.errors import UserError
@@ -163,10 +163,13 @@ def test_inputs_that_go_through_the_network_together_answer_as_alone(
     segmenter: Segmenter, options: dict, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, sizes = noise(90, 70), []
-    alone = network_views(segmenter, image, **options)
+    prepared = prepare(
+        image, segmenter.config, ratios=options.get("ratios", (1.0,)), tile=options.get("tile", 0)
+    )
+    (alone,) = network_views(segmenter, [prepared], **options)
     monkeypatch.setattr("fanet.inference.inputs_at_once", lambda device, pixels: together)
     handle = segmenter.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    batched = network_views(segmenter, image, **options)
+    (batched,) = network_views(segmenter, [prepared], **options)
     handle.remove()
     assert max(sizes) > 1
     assert max(sizes) <= together

@@ -106,3 +106,29 @@ def test_exit_codes(
     )
     assert run(options) == code
     assert ("1 failed" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True, "ratios": (0.5, 1.0)}, {"tile": 32}], ids=str)
+def test_batches_read_by_processes_answer_as_one_by_one(
+    segmenter: Segmenter, tmp_path: Path, options: dict
+) -> None:
+    """Two classes are equally likely nowhere in these images, so that the rounding of a batch changes no pixel."""
+    rng, paths = np.random.default_rng(0), []
+    (tmp_path / "in").mkdir()
+    for number in range(9):
+        paths.append(tmp_path / f"in/{number}.png")
+        size = [(40, 60, 3), (80, 120, 3), (50, 30, 3)][
+            number % 3
+        ]  # the first two are one size in the network
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(paths[-1])
+    sizes: list[int] = []
+    alone = predict_many(segmenter, paths, tmp_path / "alone", **options)
+    handle = segmenter.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    together = predict_many(segmenter, paths, tmp_path / "together", batch_size=4, workers=2, **options)
+    handle.remove()
+    assert max(sizes) == 4
+    assert together == alone
+    for record in alone:
+        for kind in ("mask", "overlay"):
+            one, other = (tmp_path / folder / record[kind] for folder in ("alone", "together"))
+            assert one.read_bytes() == other.read_bytes()

@@ -302,3 +302,26 @@ def test_a_refiner_turns_each_box_into_a_second_mask(model: PLVL, image: Image.I
         assert wide.width > 2 * 90
     with pytest.raises(UserError, match="no segmenter 'sam:nowhere'"):
         predict_many(model, jobs, tmp_path / "other", refiner="sam:nowhere")
+
+
+def test_batches_read_by_processes_answer_as_one_by_one(model: PLVL, tmp_path: Path) -> None:
+    """Within float32 noise: a product over a batch is summed in another order."""
+    rng, jobs = np.random.default_rng(0), []
+    for number in range(9):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)).save(path)
+        jobs.append((path, ["red", "the blue one"][: 1 + number % 2]))
+    alone = predict_many(model, jobs, tmp_path / "alone")
+    calls: list[int] = []
+    handle = model.backbone.patch_embed.register_forward_pre_hook(
+        lambda _, inputs: calls.append(len(inputs[0]))
+    )
+    together = predict_many(model, jobs, tmp_path / "together", batch_size=4, workers=2)
+    handle.remove()
+    assert calls == [4, 4, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert one.pop("box_xyxy") == pytest.approx(other.pop("box_xyxy"), abs=1e-3)
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-5)
+        assert one == other
+        masks = [np.asarray(Image.open(tmp_path / name / one["mask"])) for name in ("alone", "together")]
+        assert (masks[0] == masks[1]).mean() > 0.999

@@ -46,20 +46,25 @@ def make_loader(
     return DataLoader(samples, num_workers=count, pin_memory=pin, **options)
 
 
-def loaded(loader: DataLoader, name_of: Callable[[Any], str] = str) -> Iterator[Any]:
+def loaded(
+    loader: DataLoader, name_of: Callable[[Any], str] = str, *, option: str = "--data.workers"
+) -> Iterator[Any]:
     """The batches of a loader, which draws from torch's generator now and not when the first batch is asked for.
 
     Args:
         name_of: Position of a sample, as the sampler gives it -> the sample's name, for the message.
+        option: What sets the number of loader processes, for the message.
 
     Raises:
         UserError: A sample cannot be read (what the loader process says, without its traceback), a process ended, or
             did not answer in time.
     """
-    return _told(iter(loader), loader, name_of)
+    return _told(iter(loader), loader, name_of, option)
 
 
-def _told(batches: Iterator[Any], loader: DataLoader, name_of: Callable[[Any], str]) -> Iterator[Any]:
+def _told(
+    batches: Iterator[Any], loader: DataLoader, name_of: Callable[[Any], str], option: str
+) -> Iterator[Any]:
     count = 0
     while True:
         try:
@@ -69,7 +74,7 @@ def _told(batches: Iterator[Any], loader: DataLoader, name_of: Callable[[Any], s
         except UserError as error:
             raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
         except RuntimeError as error:
-            told = worker_failure(error, _positions(loader, count, name_of))
+            told = worker_failure(error, _positions(loader, count, name_of), option)
             if told is None:
                 raise
             raise UserError(told) from error
@@ -77,24 +82,25 @@ def _told(batches: Iterator[Any], loader: DataLoader, name_of: Callable[[Any], s
         count += 1
 
 
-def worker_failure(error: BaseException, samples: str = "") -> str | None:
+def worker_failure(error: BaseException, samples: str = "", option: str = "--data.workers") -> str | None:
     """What a failed loader process is called in one sentence; None for another error.
 
     Args:
         samples: Names of those that were waited for.
+        option: What sets the number of loader processes.
     """
     if not isinstance(error, RuntimeError) or "DataLoader" not in str(error):
         return None
     about = f" ({samples})" if samples else ""
     if "Bus error" in str(error):
         return (
-            "a loader process ran out of shared memory: give --data.workers 0, or make /dev/shm larger (docker "
+            f"a loader process ran out of shared memory: give {option} 0, or make /dev/shm larger (docker "
             "run --shm-size 8g)"
         )
     if any(mark in str(error) for mark in LOST):
         return (
             "a loader process was ended from outside, mostly because memory ran out: give fewer "
-            "--data.workers or smaller images, and see the system's log"
+            f"{option} or smaller images, and see the system's log"
         )
     if LATE in str(error):
         return (

@@ -1,7 +1,8 @@
 """A folder of predictions that grows one record at a time, on any number of processes, and never mixes two models.
 
     predictions.jsonl    one line for each prediction, in the order of the inputs once the work is done
-    masks/NAME.png ...   what the package writes beside it
+    masks/NAME.png ...   what the package writes for each
+    predictions.* ...    what is made of all records at the end: a page, tables
 
 A call that was killed goes on where it ended: what has a record is not computed again. The same folder takes further
 images of the same model with the same options, and nothing else.
@@ -9,17 +10,16 @@ images of the same model with the same options, and nothing else.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from papers_shared.batches import Failure, Group, Item, Record, Steps, answered
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, check_writable, lock_file, make_folder, tensors_digest
@@ -33,26 +33,8 @@ if TYPE_CHECKING:
 
 STARTED = ".predictions-started-{}"
 LOCK = ".predictions.lock"
-NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
-"""What the operating system says when every further image would fail too."""
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One prediction to make."""
-
-    path: Path
-    """The image."""
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    """What is asked about it, such as a sentence; stands in its record."""
-    name: str = ""
-    """Of its result files, without folder and suffix; `predict_into` gives it."""
-
-    @property
-    def file(self) -> str:
-        """The path as the record has it; bytes that are no UTF-8 are written as `\\xNN`."""
-        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+Product = Callable[[Path, Sequence[Record]], None]
+"""Writes a file about all records of a folder."""
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -62,29 +44,36 @@ def weights_digest(network: nn.Module) -> str:
 
 def predict_into(
     output: str | Path,
-    groups: Sequence[Sequence[Item]],
-    answer: Callable[[Sequence[Item]], Iterable[Record]],
+    groups: Sequence[Group],
+    steps: Steps,
     *,
     model: str,
     network: nn.Module,
     protocol: str,
     options: Mapping[str, Any],
     files: Mapping[str, str],
+    asked: Sequence[str] = (),
+    products: Mapping[str, Product] | None = None,
     numbered: bool = False,
     unit: str = "image",
+    batch_size: int = 0,
+    workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
     """Make predictions and write a record for each; with `torchrun` or `accelerate launch` the processes share them.
 
     Args:
-        groups: What is answered together; every process gives the same groups in the same order.
-        answer: The records of the items of a group, in order; it writes their files.
+        groups: Items about one image; every process gives the same groups in the same order.
+        steps: How they are read, answered and written.
         model: The name that the records have for it.
         network: Whose weights the records name.
         options: What else the answers depend on; JSON values.
         files: Kind -> where its file lies, such as `{"mask": "masks/{}.png"}`; a record holds the path as `mask`.
+        asked: All names that `Item.asked` can have; with the file they tell one prediction from another.
+        products: File name -> what writes it about all records of the folder, at the end.
         numbered: The first result of an image has a number too: NAME-1, NAME-2; otherwise NAME, NAME-2.
+        batch_size, workers: As `papers_shared.batches.answered` has them.
         overwrite: Delete what the folder holds of earlier calls, and its files.
         skip_errors: Leave what failed in an earlier call as it is; otherwise it is tried again.
 
@@ -93,13 +82,14 @@ def predict_into(
 
     Raises:
         UserError: The folder holds predictions of another model, protocol or options, a result would overwrite an
-            image, or another command writes there.
+            image or a file of somebody else, or another command writes there.
     """
-    folder = _Folder(make_folder(output), files, _asked(groups))
+    folder = _Folder(make_folder(output), files, products or {}, asked)
     about = {"weights": weights_digest(network), "protocol": protocol, "options": _plain(options)}
     items = [item for group in groups for item in group]
     with _processes() as (rank, count, wait), folder.lock(rank):
         if rank == 0:
+            folder.check_products()
             if overwrite:
                 folder.clear()
             folder.merge([])
@@ -108,22 +98,31 @@ def predict_into(
         earlier = folder.records()
         folder.check_same(earlier, about)
         done = folder.done(items, earlier, skip_errors)
-        names = folder.names(items, earlier, numbered)
-        todo = _named(groups, done, names, folder)[rank::count]
+        todo = _named(groups, done, folder.names(items, earlier, numbered), folder)[rank::count]
         wait()  # all have read what is there before any adds to it
+        folder.start(todo, rank)
         with Progress(sum(map(len, todo)), unit=unit, enabled=rank == 0) as progress:
-            written = 0
-            for group in todo:
-                folder.start(group, rank)
-                folder.append(_answer(group, answer, {"model": model, **about}, folder, progress), rank)
-                written += len(group)
-                progress.update(written)
+            found = answered(todo, steps, network, batch_size=batch_size, workers=workers)
+            for number, (item, answer) in enumerate(found, start=1):
+                head = {"file": item.file, **item.asked, "model": model, **about, **_stamp(item.path)}
+                record = answer if isinstance(answer, Failure) else head | answer
+                if not isinstance(record, Failure) and not _finite(record):
+                    record = Failure(
+                        "the answer holds values that are not finite: the model's weights are damaged"
+                    )
+                if isinstance(record, Failure):
+                    folder.remove(item)
+                    progress.line(f"{record.trace}failed: {item.file}: {record.reason}")
+                    record = {**head, "error": record.reason}
+                folder.append(record, rank)
+                progress.update(number)
         wait()
         if rank == 0:
             folder.merge(items)
+            folder.make_products()
         wait()
-        found = {folder.key(record): record for record in folder.records()}
-    return [found[folder.key_of(item)] for item in items]
+        records = {folder.key(record): record for record in folder.records()}
+    return [records[folder.key_of(item)] for item in items]
 
 
 def failures(records: Sequence[Record]) -> int:
@@ -138,8 +137,10 @@ class _Folder:
     results are written down before the files, so that what a killed call left is known as ours.
     """
 
-    def __init__(self, path: Path, files: Mapping[str, str], asked: Sequence[str]) -> None:
-        self.path, self.files, self.asked = path, files, asked
+    def __init__(
+        self, path: Path, files: Mapping[str, str], products: Mapping[str, Product], asked: Sequence[str]
+    ) -> None:
+        self.path, self.files, self.products, self.asked = path, files, products, asked
         check_writable(path / RECORDS)
 
     @contextmanager
@@ -182,6 +183,19 @@ class _Folder:
         if items:
             for path in self.path.glob(STARTED.format("*")):
                 path.unlink()
+
+    def check_products(self) -> None:
+        """Refuse a folder where a file of somebody else has the name of a product."""
+        for name in self.products:
+            if (self.path / name).exists() and not (self.path / RECORDS).exists():
+                raise UserError(
+                    f"{self.path / name} exists and was not written by predict: move it, or choose another --output"
+                )
+
+    def make_products(self) -> None:
+        records = self.records()
+        for name, write in self.products.items():
+            write(self.path / name, records)
 
     def clear(self) -> None:
         """Delete the records and the files that they name."""
@@ -226,7 +240,7 @@ class _Folder:
         names: dict[str, str] = {}
         last: dict[str, int] = {}
         for item in items:
-            key, stem = self.key_of(item), safe_name(item.path.stem)
+            key, stem = self.key_of(item), safe_name(item.stem or item.path.stem)
             if key in names:
                 continue
             if key not in known:
@@ -249,22 +263,21 @@ class _Folder:
                     "another --output"
                 )
 
-    def start(self, group: Sequence[Item], rank: int) -> None:
+    def start(self, groups: Sequence[Group], rank: int) -> None:
         """Note the names of results that are about to be written."""
         with open(self.path / STARTED.format(rank), "a", encoding="utf-8") as file:
-            file.writelines(f"{item.name}\n" for item in group)
+            file.writelines(f"{item.name}\n" for group in groups for item in group)
 
-    def append(self, records: Sequence[Record], rank: int) -> None:
+    def append(self, record: Record, rank: int) -> None:
         name = f"predictions-{rank}.jsonl" if rank else RECORDS
         with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write("".join(map(_line, records)))
+            file.write(_line(record))
 
-    def remove(self, group: Sequence[Item]) -> None:
+    def remove(self, item: Item) -> None:
         """Delete what a failed answer has written."""
-        for item in group:
-            for pattern in self.files.values():
-                with suppress(OSError):
-                    (self.path / pattern.format(item.name)).unlink()
+        for pattern in self.files.values():
+            with suppress(OSError):
+                (self.path / pattern.format(item.name)).unlink()
 
     def _free(self, name: str, taken: set[str], started: set[str]) -> bool:
         if name.lower() in taken:
@@ -291,19 +304,13 @@ class _Folder:
             raise UserError(
                 f"{error}: {path.parent} is no folder of predictions, choose another --output"
             ) from None
-        if not all(
-            isinstance(record, dict) and {"file", "model", *self.asked} <= record.keys() for record in records
-        ):
+        if not all(isinstance(record, dict) and {"file", "model"} <= record.keys() for record in records):
             raise UserError(f"{path} does not hold predictions of this kind: choose another --output")
         return records
 
 
-def _asked(groups: Sequence[Sequence[Item]]) -> tuple[str, ...]:
-    return tuple(sorted({name for group in groups for item in group for name in item.asked}))
-
-
 def _named(
-    groups: Sequence[Sequence[Item]], done: set[str], names: Mapping[str, str], folder: _Folder
+    groups: Sequence[Group], done: set[str], names: Mapping[str, str], folder: _Folder
 ) -> list[list[Item]]:
     """The groups without what is done or asked twice, with the names of their results."""
     seen = set(done)
@@ -318,41 +325,6 @@ def _named(
         if left:
             todo.append(left)
     return todo
-
-
-def _answer(
-    group: Sequence[Item],
-    answer: Callable[[Sequence[Item]], Iterable[Record]],
-    about: Record,
-    folder: _Folder,
-    progress: Progress,
-) -> list[Record]:
-    """The records of a group; whatever goes wrong with one of it stands in its record.
-
-    Raises:
-        OSError: The disk takes no more.
-    """
-    heads = [{"file": item.file, **item.asked, **about, **_stamp(item.path)} for item in group]
-    try:
-        found = [head | record for head, record in zip(heads, answer(group), strict=True)]
-        if not all(map(_finite, found)):
-            raise UserError("the answer holds values that are not finite: the model's weights are damaged")
-        return found
-    except Exception as error:
-        folder.remove(group)
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise
-        if len(group) > 1:  # one of them may be at fault, or all together too large
-            return [record for item in group for record in _answer([item], answer, about, folder, progress)]
-        reason = str(error) or type(error).__name__
-        if (
-            not isinstance(error, UserError | OSError | MemoryError)
-            and type(error).__name__ != "OutOfMemoryError"
-        ):
-            reason = f"{type(error).__name__}: {reason}"
-            progress.line(traceback.format_exc())
-        progress.line(f"failed: {group[0].file}: {reason}")
-        return [{**head, "error": reason[:600]} for head in heads]
 
 
 def _stamp(path: Path) -> Record:

@@ -1,6 +1,6 @@
 """From an image to a score, a map and masks: the one road of `predict`, `evaluate`, the figures and the demo.
 
-    prepare_views -> network_maps -> localize -> make_prompts -> refine
+    prepare_views -> network_maps -> judge (localize -> make_prompts -> refine)
 
 Protocol of the paper (Sections II-C, III-A): squares of 256, 512 and 768 pixels, each mirrored too; the image score is
 the mean of both branches' probabilities over all of them; the aggregated map becomes a coarse mask, its largest
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +118,8 @@ class Localization:
     """How image became score, map and coarse mask, in one sentence."""
     untrained: tuple[str, ...] = ()
     """Parts of the model that were never trained."""
+    asked_by_user: bool = False
+    """The prompts are a user's, not those that the map gives."""
 
     @property
     def manipulated(self) -> bool:
@@ -169,6 +171,7 @@ class Localization:
             "coarse_mask_share": float(self.coarse_mask.mean()),
             "width": self.image.width,
             "height": self.image.height,
+            "asked_by_user": self.asked_by_user,
             "untrained": list(self.untrained),
             "protocol": self.protocol,
         }
@@ -215,6 +218,42 @@ def predict(
     image = load_image(image, max_pixels=max_pixels)
     views = [view[None] for view in prepare_views(image, config)]
     (maps,) = network_maps(localizer, views, [(image.height, image.width)], config, computed)
+    return judge(
+        image,
+        maps,
+        config,
+        refiner=refiner,
+        always_refine=always_refine,
+        threshold=threshold,
+        precision=computed,
+        device=str(device_of(localizer)),
+        untrained=fresh,
+    )
+
+
+def judge(
+    image: Image.Image,
+    maps: ViewMaps,
+    config: ModelConfig,
+    *,
+    refiner: PromptedSegmenter | str | None = "grabcut",
+    always_refine: bool = False,
+    threshold: float | None = None,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    untrained: tuple[str, ...] = (),
+) -> Localization:
+    """What follows from the maps of an image; the network is not asked again.
+
+    Args:
+        image: RGB, upright.
+        precision: What the maps were computed in.
+        device: Where a refiner that is made here computes.
+        untrained: Parts of the model that were never trained; the other options are those of `predict`.
+
+    Raises:
+        UserError: The score is not finite.
+    """
     coarse = localize(maps, config)
     if not math.isfinite(coarse.score):
         raise UserError("the image score is not finite: the model's weights are broken")
@@ -230,13 +269,12 @@ def predict(
     elif prompts.empty:
         reason = "the coarse mask is empty" if not coarse.mask.any() else "no prompts are made"
     else:
-        segmenter = refiner
-        if isinstance(segmenter, str):
-            segmenter = make_refiner(segmenter, device=str(device_of(localizer)), precision=computed)
-        with lock_of(segmenter):
-            segmenter.set_image(np.asarray(image))
-            refined = refine(segmenter, prompts, coarse.mask, config.prompts.multimask)
-        name = segmenter.name
+        if isinstance(refiner, str):
+            refiner = make_refiner(refiner, device=device, precision=precision)
+        with lock_of(refiner):
+            refiner.set_image(np.asarray(image))
+            refined = refine(refiner, prompts, coarse.mask, config.prompts.multimask)
+        name = refiner.name
     return Localization(
         image=image,
         score=coarse.score,
@@ -251,8 +289,8 @@ def predict(
         refined_mask=refined,
         refiner=name,
         not_refined=reason,
-        protocol=describe_protocol(config, computed),
-        untrained=fresh,
+        protocol=describe_protocol(config, precision),
+        untrained=untrained,
     )
 
 
@@ -389,3 +427,24 @@ def _inputs(batch: Tensor, config: CamConfig) -> tuple[list[Tensor], int]:
     if len(views) * len(batch) <= inputs_at_once(batch.device, batch[0, 0].numel()):
         return [torch.cat(views)], len(views)
     return views, len(views)
+
+
+def ask_again(
+    found: Localization, refiner: PromptedSegmenter, prompts: Prompts, multimask: bool = False
+) -> Localization:
+    """The same judgement with the mask that a segmenter finds for other prompts, such as those that a user gives.
+
+    Raises:
+        UserError: The prompts are empty, malformed or outside the image.
+    """
+    for x, y in prompts.points_xy:
+        if not (0 <= x < found.image.width and 0 <= y < found.image.height):
+            raise UserError(
+                f"the point ({x}, {y}) lies outside the image, which is {found.image.width} x {found.image.height}"
+            )
+    with lock_of(refiner):
+        refiner.set_image(np.asarray(found.image))
+        mask = ask(refiner, prompts, multimask)
+    return replace(
+        found, prompts=prompts, refined_mask=mask, refiner=refiner.name, not_refined="", asked_by_user=True
+    )

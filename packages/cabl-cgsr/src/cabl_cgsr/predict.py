@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from cabl_cgsr.config import ModelConfig, one_scale
+from cabl_cgsr.data.pixels import one_thread_in_workers
 from cabl_cgsr.evidence import sheet
-from cabl_cgsr.inference import check_options, describe_protocol, predict
+from cabl_cgsr.inference import (
+    ViewMaps,
+    check_options,
+    describe_protocol,
+    judge,
+    network_maps,
+    prepare_views,
+)
 from cabl_cgsr.modeling.localizer import Localizer
+from papers_shared.batches import Group, Item, Loaded, Record, Steps
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import one_line
 from papers_shared.files import write_text
 from papers_shared.hub import open_model
-from papers_shared.images import MAX_PIXELS
+from papers_shared.images import MAX_PIXELS, load_image
 from papers_shared.inputs import match_images
-from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.predictions import RECORDS, failures, predict_into
 from papers_shared.provenance import check_trained
 from papers_shared.sam import PromptedSegmenter, make_refiner
 from papers_shared.types import AskedPrecision
@@ -37,7 +50,7 @@ FILES = {
 
 def predict_many(
     localizer: Localizer,
-    paths: Sequence[Path],
+    images: Sequence[Path | Item],
     output: str | Path,
     *,
     model_name: str = "",
@@ -50,13 +63,16 @@ def predict_many(
     precision: AskedPrecision = "auto",
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    batch_size: int = 0,
+    workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
     """Judge images into `output`: masks/, cams/, overlays/ and sheets/ by name, and predictions.jsonl.
 
-    A mask is a grey PNG of 0 and 255, a map one of 0 to 255, both at the image's own size; a sheet is one HTML file
-    that needs nothing else. NAME is the image's name without suffix, with -2, -3, ... appended where images share it.
+    A mask is a grey PNG of 0 and 255, a map a 16-bit one of 0 to 65,535, both at the image's own size; a sheet is one
+    HTML file that needs nothing else. NAME is the image's name without suffix, with -2, -3, ... appended where images
+    share it.
 
     An image that cannot be judged is reported on stderr, has an `error` in place of its results, and the rest goes on.
     Images that the folder holds already are not judged again; other images' results stay.
@@ -64,7 +80,8 @@ def predict_many(
     Args:
         model_name: Only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: full size.
-        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
+        batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. The answers
+            of images that go through the network together are those of each alone but for float32 rounding.
 
     Returns:
         The records; the other options are those of `cabl_cgsr.inference.predict`.
@@ -74,33 +91,42 @@ def predict_many(
     """
     output = Path(output)
     config = one_scale(config or localizer.config) if fast else config or localizer.config
-    check_trained(localizer, untrained)
+    fresh = check_trained(localizer, untrained)
     check_options(threshold, max_pixels)
     computed = choose_precision(precision, device_of(localizer))
     if isinstance(refiner, str):
         refiner = make_refiner(refiner, device=str(device_of(localizer)), precision=computed)
-    options: dict[str, Any] = {"refiner": refiner, "always_refine": always_refine, "config": config}
-    options |= {
-        "threshold": threshold,
-        "precision": computed,
-        "max_pixels": max_pixels,
-        "untrained": untrained,
-    }
 
-    def answer(items: Sequence[Item]) -> list[Record]:
-        (item,) = items
-        found = predict(localizer, item.path, **options)
+    def answer(batch: Sequence[tuple[Group, _Prepared]]) -> list[list[tuple[Tensor, ViewMaps]]]:
+        images = [image for _, image in batch]
+        views = [torch.stack(view) for view in zip(*(image.views for image in images), strict=True)]
+        sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
+        maps = network_maps(localizer, views, sizes, config, computed)
+        return [[(image.pixels, found)] for image, found in zip(images, maps, strict=True)]
+
+    def write(item: Item, answer: tuple[Tensor, ViewMaps]) -> Record:
+        pixels, maps = answer
+        found = judge(
+            Image.fromarray(pixels.numpy()),
+            maps,
+            config,
+            refiner=refiner,
+            always_refine=always_refine,
+            threshold=threshold,
+            precision=computed,
+            untrained=fresh,
+        )
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         Image.fromarray(found.mask.astype(np.uint8) * 255).save(output / files["mask"])
-        Image.fromarray(np.rint(found.cam * 255).astype(np.uint8)).save(output / files["cam"])
+        Image.fromarray(np.rint(found.cam * 65_535).astype(np.uint16)).save(output / files["cam"])
         found.draw(max_side=overlay_side).save(output / files["overlay"])
         write_text(output / files["sheet"], sheet(found, file=item.file, model=model_name))
-        return [found.to_json() | files | {"precision": computed}]
+        return found.to_json() | files | {"precision": computed}
 
     return predict_into(
         output,
-        [[Item(path)] for path in paths],
-        answer,
+        [[image if isinstance(image, Item) else Item(image)] for image in images],
+        Steps(_Reader(config, max_pixels), answer, write),
         model=model_name,
         network=localizer,
         protocol=describe_protocol(config, computed),
@@ -111,9 +137,33 @@ def predict_many(
             "overlay_side": overlay_side,
         },
         files=FILES,
+        batch_size=batch_size,
+        workers=workers,
         overwrite=overwrite,
         skip_errors=skip_errors,
     )
+
+
+class _Prepared(NamedTuple):
+    pixels: Tensor
+    """(H, W, 3) uint8 RGB, upright."""
+    views: list[Tensor]
+    """For each size of the maps the network's input, (3, s, s)."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Decodes and resizes images; loader processes get a copy of it."""
+
+    config: ModelConfig
+    max_pixels: int
+
+    def __call__(self, group: Group) -> Loaded:
+        one_thread_in_workers(os.getpid())
+        image = load_image(group[0].source, max_pixels=self.max_pixels)
+        prepared = _Prepared(torch.tensor(np.asarray(image)), prepare_views(image, self.config))
+        inputs = tuple((view.shape[-2], view.shape[-1]) for view in prepared.views)
+        return Loaded(prepared, inputs, prepared.pixels.nbytes + sum(view.nbytes for view in prepared.views))
 
 
 def run(options: PredictOptions) -> int:
@@ -137,6 +187,8 @@ def run(options: PredictOptions) -> int:
         precision=precision,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        batch_size=options.batch_size,
+        workers=options.workers,
         overwrite=options.overwrite,
         skip_errors=options.skip_errors,
     )

@@ -12,19 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fanet.config import DataConfig
+from fanet.config import DataConfig, ModelConfig
 from fanet.data import ClassificationSamples, class_names, load_image, load_mask
 from fanet.data.cache import PixelCache
 from fanet.data.check import black_and_white_masks
 from fanet.data.readers import open_usable
-from fanet.inference import MULTI_SCALE, check_options, class_map, describe_protocol, network_views
+from fanet.inference import (
+    MULTI_SCALE,
+    Prepared,
+    check_options,
+    class_map,
+    describe_protocol,
+    network_views,
+    prepare,
+)
 from fanet.modeling.segmenter import Segmenter
 from papers_shared.devices import use_precision
 from papers_shared.doctor import Report
@@ -82,7 +89,7 @@ def evaluate(
     options: dict[str, Any] = {"flip": flip, "ratios": ratios, "tile": tile, "overlap": overlap}
     options["precision"] = precision_of(accelerator)
     mine = range(accelerator.process_index, len(rows), accelerator.num_processes)
-    samples = _Samples(rows, mine, config.num_classes, ignore_index, cache)
+    samples = _Samples(rows, mine, config, ratios, tile, ignore_index, cache)
     confusion = ConfusionMatrix(config.num_classes, ignore_index)
     failed: dict[str, str] = {}
     shown = progress and accelerator.is_main_process
@@ -91,8 +98,8 @@ def evaluate(
         for number, sample in enumerate(loaded(loader), start=1):
             problem = sample.problem
             try:
-                if not problem:
-                    views = network_views(segmenter, np.asarray(sample.image), **options)
+                if sample.image is not None:
+                    (views,) = network_views(segmenter, [sample.image], **options)
                     truth = sample.mask.to(views[0][0].logits.device)
                     confusion.update(class_map(views, *truth.shape), truth)
             except SKIPPED as error:
@@ -130,8 +137,7 @@ class _Sample(NamedTuple):
     """One image with its truth, or what is wrong with it."""
 
     name: str
-    image: Tensor | None = None
-    """(H, W, 3) uint8 RGB."""
+    image: Prepared | None = None
     mask: Tensor | None = None
     """(H, W) uint8."""
     problem: str = ""
@@ -149,9 +155,16 @@ class _Samples(Dataset):
     """A `_Sample` for each of this process's rows."""
 
     def __init__(
-        self, rows: Any, indices: range, num_classes: int, ignore_index: int, cache: PixelCache | None
+        self,
+        rows: Any,
+        indices: range,
+        config: ModelConfig,
+        ratios: Sequence[float],
+        tile: int,
+        ignore_index: int,
+        cache: PixelCache | None,
     ) -> None:
-        self.rows, self.indices, self.num_classes = rows, indices, num_classes
+        self.rows, self.indices, self.config, self.ratios, self.tile = rows, indices, config, ratios, tile
         self.ignore_index, self.cache = ignore_index, cache
 
     def __len__(self) -> int:
@@ -163,12 +176,12 @@ class _Samples(Dataset):
             row = self.rows[self.indices[position]]
             name = row["name"]
             image = load_image(row, self.cache)
-            mask = load_mask(
-                row, self.num_classes, self.ignore_index, self.cache, (image.shape[0], image.shape[1])
-            )
+            size = (image.shape[0], image.shape[1])
+            mask = load_mask(row, self.config.num_classes, self.ignore_index, self.cache, size)
+            prepared = prepare(image, self.config, ratios=self.ratios, tile=self.tile)
         except SKIPPED as error:
             return _Sample(name, problem=_sentence(error))
-        return _Sample(name, torch.from_numpy(image), torch.from_numpy(mask))
+        return _Sample(name, prepared, torch.from_numpy(mask))
 
 
 def evaluate_classifier(

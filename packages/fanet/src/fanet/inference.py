@@ -9,8 +9,9 @@ options.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
-from fanet.transforms import prepare_image
+from fanet.transforms import TestResize, check_channels, normalized
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
 from papers_shared.drawing import legend, marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
@@ -39,6 +40,15 @@ BAND_BYTES = 64 * 2**20
 
 Box = tuple[int, int, int, int]
 """Left, upper, right, lower in pixels of the image."""
+
+
+class Prepared(NamedTuple):
+    """An image, ready for a network; loader processes make it."""
+
+    pixels: Tensor
+    """(H, W, 3) uint8 RGB, upright."""
+    resized: tuple[Tensor, ...]
+    """For each ratio the whole image as large as the network takes it, (h, w, 3) uint8; empty with tiles."""
 
 
 class Window(NamedTuple):
@@ -143,8 +153,9 @@ def predict(
     computed = choose_precision(precision, device_of(segmenter))
     loaded = load_image(image, max_pixels=max_pixels)
     pixels = np.asarray(loaded)
-    views = network_views(
-        segmenter, pixels, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed
+    prepared = prepare(pixels, config, ratios=ratios, tile=tile)
+    (views,) = network_views(
+        segmenter, [prepared], flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed
     )
     return Segmentation(
         loaded,
@@ -157,38 +168,59 @@ def predict(
     )
 
 
+def prepare(
+    pixels: np.ndarray, config: ModelConfig, *, ratios: Sequence[float] = (1.0,), tile: int = 0
+) -> Prepared:
+    """An image (H, W, 3) uint8 RGB, as the options of `predict` have it.
+
+    Raises:
+        UserError: The network takes another number of channels than images have.
+    """
+    check_channels(config)
+    resizes = [TestResize(config.test_scale, config.test_divisor, ratio) for ratio in ratios if not tile]
+    return Prepared(torch.tensor(pixels), tuple(torch.from_numpy(one.resize(pixels)) for one in resizes))
+
+
 def network_views(
     segmenter: Any,
-    pixels: np.ndarray,
+    images: Sequence[Prepared],
     *,
     flip: bool = False,
     ratios: Sequence[float] = (1.0,),
     tile: int = 0,
     overlap: float = 0.25,
     precision: Precision = "fp32",
-) -> list[View]:
-    """The network's answers about an image (H, W, 3) uint8 RGB, on its device; the options are those of `predict`.
+    together: int = 0,
+) -> list[list[View]]:
+    """The network's answers about each image, on its device; the other options are those of `predict`.
 
-    All windows of one scale, mirrored or not, have one size, so on a GPU they go through the network together.
+    All windows of one scale, mirrored or not, have one size, so that many go through the network together.
+
+    Args:
+        images: As `prepare` makes them with the same options; what is resized has one size for all of them.
+        together: Most windows in a batch; 0: as many as the device takes.
 
     Raises:
         UserError: An answer is not finite.
     """
-    height, width = pixels.shape[:2]
-    boxes = _boxes(height, width, tile, overlap)
-    views: list[View] = []
     mirrored = (False, True) if flip else (False,)
+    answers: list[list[View]] = [[] for _ in images]
     with evaluation_mode(segmenter), torch.no_grad(), autocast(segmenter, precision):
-        for ratio in ratios:
-            asked = [(flipped, box) for flipped in mirrored for box in boxes]
-            windows = _answers(segmenter, pixels, asked, tile, ratio)
-            views += [
-                tuple(windows[first : first + len(boxes)]) for first in range(0, len(asked), len(boxes))
+        for number, ratio in enumerate(ratios):
+            parts = [
+                _Part(image.pixels if tile else image.resized[number], flipped, box, ratio if tile else 0)
+                for image in images
+                for flipped in mirrored
+                for box in _boxes(image.pixels.shape[0], image.pixels.shape[1], tile, overlap)
             ]
-    finite = torch.stack([window.logits.isfinite().all() for view in views for window in view])
-    if not finite.all():
+            windows = iter(_answers(segmenter, parts, together))
+            for image, views in zip(images, answers, strict=True):
+                count = len(_boxes(image.pixels.shape[0], image.pixels.shape[1], tile, overlap))
+                views += [tuple(islice(windows, count)) for _ in mirrored]
+    finite = [window.logits.isfinite().all() for views in answers for view in views for window in view]
+    if not torch.stack(finite).all():
         raise UserError("the network's answer is not finite: its weights are damaged")
-    return views
+    return answers
 
 
 def class_map(views: Sequence[View], height: int, width: int) -> Tensor:
@@ -290,30 +322,40 @@ def _logit_rows(view: View, top: int, bottom: int, width: int) -> Tensor:
     return sums.div_(counts)
 
 
-def _answers(
-    segmenter: Any, pixels: np.ndarray, asked: Sequence[tuple[bool, Box]], tile: int, ratio: float
-) -> list[Window]:
-    """The network's logits for parts of one size, each mirrored or not."""
-    device, windows = device_of(segmenter), []
-    first = _input(segmenter.config, pixels, *asked[0], tile, ratio)
-    together = inputs_at_once(device, first[0, 0].numel())
-    for start in range(0, len(asked), together):
-        part = asked[start : start + together]
-        inputs = [_input(segmenter.config, pixels, *one, tile, ratio) for one in part]
+class _Part(NamedTuple):
+    """What one pass of the network is about."""
+
+    pixels: Tensor
+    """(H, W, 3) uint8: the image, or with `ratio` 0 the whole of it as large as the network takes it."""
+    flipped: bool
+    box: Box
+    """The part of the image."""
+    ratio: float
+    """Of the window's size in the network to its size in the image."""
+
+    def input(self, config: ModelConfig) -> Tensor:
+        """The network's input (1, 3, h, w)."""
+        pixels = self.pixels.numpy()
+        if self.ratio:
+            left, upper, right, lower = self.box
+            size = (right - left, lower - upper)
+            pixels = TestResize(size, 1, self.ratio).resize(pixels[upper:lower, left:right])
+        return normalized(pixels[:, ::-1] if self.flipped else pixels, config.mean, config.std)[None]
+
+
+def _answers(segmenter: Any, parts: Sequence[_Part], together: int) -> list[Window]:
+    """The network's logits for parts whose inputs have one size."""
+    config, device, windows = segmenter.config, device_of(segmenter), []
+    first = parts[0].input(config)
+    together = together or inputs_at_once(device, first[0, 0].numel())
+    for start in range(0, len(parts), together):
+        batch = parts[start : start + together]
+        inputs = [part.input(config) for part in batch]
         logits = segmenter(torch.cat(inputs).to(device)).logits.float()
-        for (flipped, box), one in zip(part, logits, strict=True):
-            windows.append(Window(one.flip(-1) if flipped else one, (first.shape[2], first.shape[3]), box))
+        for part, one in zip(batch, logits, strict=True):
+            size = (first.shape[2], first.shape[3])
+            windows.append(Window(one.flip(-1) if part.flipped else one, size, part.box))
     return windows
-
-
-def _input(
-    config: ModelConfig, pixels: np.ndarray, flipped: bool, box: Box, tile: int, ratio: float
-) -> Tensor:
-    """The part `box` of the image as the network's input (1, 3, h, w)."""
-    left, upper, right, lower = box
-    if tile:
-        config = replace(config, test_scale=(right - left, lower - upper), test_divisor=1)
-    return prepare_image(pixels[upper:lower, left:right], config, ratio, flipped)
 
 
 def _boxes(height: int, width: int, tile: int, overlap: float) -> list[Box]:

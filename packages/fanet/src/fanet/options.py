@@ -44,6 +44,10 @@ class PredictOptions:
     fp32 elsewhere."""
     untrained: bool = False
     """Answer with a model whose parts were never trained; every record and drawing then says so."""
+    batch_size: Annotated[int, Within(0, 4096)] = 0
+    """Images of one size that go through the network together; 0: as many as a GPU takes, and on a CPU one."""
+    workers: Annotated[int, Within(-1, 1024)] = -1
+    """Processes that read images; -1: the cores that there are, 12 at most; 0: none beside this one."""
     overwrite: bool = False
     """Delete the predictions that the folder holds of earlier calls, and make all anew."""
     skip_errors: bool = False

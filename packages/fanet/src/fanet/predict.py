@@ -1,18 +1,37 @@
-"""`fanet predict`: many images to a folder of masks, overlays and JSON lines."""
+"""`fanet predict`: many images to a folder of masks, overlays, tables and a page."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanet.config import MAX_PIXELS
-from fanet.inference import MULTI_SCALE, check_options, describe_protocol, predict
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from fanet.config import MAX_PIXELS, ModelConfig
+from fanet.data.pixels import one_thread_in_workers
+from fanet.drawing import class_palette
+from fanet.inference import (
+    MULTI_SCALE,
+    Prepared,
+    Segmentation,
+    check_options,
+    class_map,
+    describe_protocol,
+    network_views,
+    prepare,
+)
 from fanet.modeling.segmenter import Segmenter
+from papers_shared.batches import Group, Item, Loaded, Record, Steps
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.hub import open_model
+from papers_shared.images import load_image
 from papers_shared.inputs import match_images
-from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.predictions import RECORDS, failures, predict_into
 from papers_shared.provenance import check_trained
 from papers_shared.types import AskedPrecision
 
@@ -24,7 +43,7 @@ FILES = {"mask": "masks/{}.png", "overlay": "overlays/{}.png"}
 
 def predict_many(
     segmenter: Segmenter,
-    paths: Sequence[Path],
+    images: Sequence[Path | Item],
     output: str | Path = "predictions",
     *,
     model_name: str = "",
@@ -36,6 +55,8 @@ def predict_many(
     overlay_side: int = 2048,
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    batch_size: int = 0,
+    workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
@@ -49,7 +70,9 @@ def predict_many(
     Args:
         model_name: Is only written into the records.
         overlay_side: Longest side of the overlays in pixels; 0: as large as the image.
-        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
+        batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. What goes
+            through the network together has one size; the answers are those of `fanet.inference.predict` but for
+            float32 rounding, which can change the class of a pixel where two are equally likely.
 
     Returns:
         The records of these images; the other options are those of `fanet.inference.predict`.
@@ -58,35 +81,69 @@ def predict_many(
         UserError: An option out of range, or what `predict_into` raises.
     """
     fresh = check_trained(segmenter, untrained)
-    check_options(segmenter.config, ratios, tile, overlap, max_pixels)
-    output = Path(output)
+    config = segmenter.config
+    check_options(config, ratios, tile, overlap, max_pixels)
+    output, palette = Path(output), class_palette(config.class_names, config.palette)
     options: dict[str, Any] = {"flip": flip, "ratios": ratios, "tile": tile, "overlap": overlap}
     options["precision"] = choose_precision(precision, device_of(segmenter))
+    protocol = describe_protocol(config, **options)
 
-    def answer(items: Sequence[Item]) -> list[Record]:
-        (item,) = items
-        result = predict(segmenter, item.path, max_pixels=max_pixels, untrained=untrained, **options)
+    def answer(batch: Sequence[tuple[Group, Prepared]]) -> list[list[tuple[Tensor, np.ndarray]]]:
+        images = [image for _, image in batch]
+        found = network_views(segmenter, images, **options, together=batch_size)
+        masks = [
+            class_map(views, *image.pixels.shape[:2]) for views, image in zip(found, images, strict=True)
+        ]
+        return [[(image.pixels, mask.cpu().numpy())] for image, mask in zip(images, masks, strict=True)]
+
+    def write(item: Item, answer: tuple[Tensor, np.ndarray]) -> Record:
+        pixels, mask = answer
+        image = Image.fromarray(pixels.numpy())
+        result = Segmentation(image, mask, config.class_names, palette, protocol, (), fresh)
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         result.mask_image().save(output / files["mask"])
         result.draw(max_side=overlay_side).save(output / files["overlay"])
-        height, width = result.mask.shape
-        return [
-            {"width": width, "height": height, "shares": result.shares, "untrained": list(fresh), **files}
-            | {"precision": options["precision"]}
-        ]
+        height, width = mask.shape
+        return {
+            "width": width,
+            "height": height,
+            "shares": result.shares,
+            "untrained": list(fresh),
+            "precision": options["precision"],
+        } | files
 
     return predict_into(
         output,
-        [[Item(path)] for path in paths],
-        answer,
+        [[image if isinstance(image, Item) else Item(image)] for image in images],
+        Steps(_Reader(config, tuple(ratios), tile, max_pixels), answer, write),
         model=model_name,
         network=segmenter,
-        protocol=describe_protocol(segmenter.config, **options),
+        protocol=protocol,
         options={"overlay_side": overlay_side, "max_pixels": max_pixels},
         files=FILES,
+        batch_size=batch_size,
+        workers=workers,
         overwrite=overwrite,
         skip_errors=skip_errors,
     )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Decodes and resizes images; loader processes get a copy of it."""
+
+    config: ModelConfig
+    ratios: tuple[float, ...]
+    tile: int
+    max_pixels: int
+
+    def __call__(self, group: Group) -> Loaded:
+        one_thread_in_workers(os.getpid())
+        pixels = np.asarray(load_image(group[0].source, max_pixels=self.max_pixels))
+        image = prepare(pixels, self.config, ratios=self.ratios, tile=self.tile)
+        inputs = tuple((resized.shape[0], resized.shape[1]) for resized in image.resized)
+        size = image.pixels.nbytes + sum(resized.nbytes for resized in image.resized)
+        return Loaded(image, inputs, size)
 
 
 def run(options: PredictOptions) -> int:
@@ -105,6 +162,8 @@ def run(options: PredictOptions) -> int:
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        batch_size=options.batch_size,
+        workers=options.workers,
         overwrite=options.overwrite,
         skip_errors=options.skip_errors,
     )

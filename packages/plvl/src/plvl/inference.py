@@ -15,6 +15,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +54,8 @@ PROTOCOLS: dict[Protocol, str] = {
 
 Network = Any
 """A `plvl.PLVL`; its file imports this one, so the class is not named here."""
+Features = Any
+"""A `plvl.modeling.plvl.ImageFeatures`: what the network keeps of images before the first sentence."""
 
 
 @dataclass(eq=False)
@@ -121,6 +124,10 @@ class Answers(NamedTuple):
         """
         if not torch.stack([part.isfinite().all() for part in self if part is not None]).all():
             raise UserError("the network's answer is not finite: its weights are damaged")
+
+    def part(self, first: int, last: int) -> Answers:
+        """Those to the sentences from `first` up to `last`."""
+        return Answers(*(None if part is None else part[first:last] for part in self))
 
     def boxes_at(self, height: int, width: int) -> np.ndarray | None:
         """(S, 4) float64 corners in pixels of an image of that size, clamped to it."""
@@ -201,52 +208,105 @@ def predict(
     computed = choose_precision(precision, device_of(model))
     text = text or TextFeatures(model, computed)
     inputs = prepare_image(upright, model.config)
-    groundings: list[Grounding] = []
-    for found in answer(model, inputs, sentences, text=text, precision=computed, batch_size=batch_size):
-        found.check_finite()
-        boxes, masks = (
-            found.boxes_at(upright.height, upright.width),
-            found.masks_at(upright.height, upright.width),
-        )
-        fetched = None if masks is None else masks.cpu().numpy()
-        maps = None if found.score_maps is None else found.score_maps.cpu().numpy()
-        first = len(groundings)
-        for i, sentence in enumerate(sentences[first : first + batch_size]):
-            unread = tuple(text.tokenizer.warnings(sentence))
-            for warning in unread:
-                shown = f"{sentence[:40]}..." if len(sentence) > 40 else sentence
-                warnings.warn(f"{shown!r}: {warning}", stacklevel=2)
-            box = None if boxes is None else tuple(boxes[i].tolist())
-            mask, score_map = None if fetched is None else fetched[i], None if maps is None else maps[i]
-            score = None if score_map is None else float(score_map.max())
-            groundings.append(Grounding(upright, sentence, box, mask, score, score_map, fresh, unread))
+    (groundings,) = ground_images(
+        model,
+        [upright],
+        inputs,
+        [sentences],
+        text=text,
+        precision=computed,
+        batch_size=batch_size,
+        untrained=fresh,
+    )
     return groundings
+
+
+def ground_images(
+    model: Network,
+    images: Sequence[Image.Image],
+    inputs: Tensor | Features,
+    sentences: Sequence[Sequence[str]],
+    *,
+    text: TextFeatures,
+    precision: Precision = "fp32",
+    batch_size: int = BATCH_SIZE,
+    untrained: tuple[str, ...] = (),
+) -> list[list[Grounding]]:
+    """What the sentences about each image mean in it; images and sentences go through the network together.
+
+    Args:
+        images: RGB, upright.
+        inputs: What `plvl.transforms.prepare_image` makes of them, (B, 3, S, S), or what the network keeps of
+            that.
+        untrained: Parts of the model that were never trained; the other options are those of `predict`.
+
+    Raises:
+        UserError: A model without a vocabulary, or an answer that is not finite.
+    """
+    asked = [(number, sentence) for number, group in enumerate(sentences) for sentence in group]
+    numbers, flat = [number for number, _ in asked], [sentence for _, sentence in asked]
+    groundings: list[list[Grounding]] = [[] for _ in images]
+    first = 0
+    for found in answer(model, inputs, flat, numbers, text=text, precision=precision, batch_size=batch_size):
+        found.check_finite()
+        last = min(first + batch_size, len(flat))
+        for number, members in groupby(range(first, last), key=numbers.__getitem__):
+            positions = list(members)
+            part = found.part(positions[0] - first, positions[-1] + 1 - first)
+            about = [flat[position] for position in positions]
+            groundings[number] += _groundings(images[number], about, part, text, untrained)
+        first = last
+    return groundings
+
+
+def _groundings(
+    image: Image.Image,
+    sentences: Sequence[str],
+    found: Answers,
+    text: TextFeatures,
+    untrained: tuple[str, ...],
+) -> Iterator[Grounding]:
+    """The answers about one image, in its own pixels."""
+    boxes, masks = found.boxes_at(image.height, image.width), found.masks_at(image.height, image.width)
+    fetched = None if masks is None else masks.cpu().numpy()
+    maps = None if found.score_maps is None else found.score_maps.cpu().numpy()
+    for i, sentence in enumerate(sentences):
+        unread = tuple(text.tokenizer.warnings(sentence))
+        for warning in unread:
+            shown = f"{sentence[:40]}..." if len(sentence) > 40 else sentence
+            warnings.warn(f"{shown!r}: {warning}", stacklevel=4)
+        box = None if boxes is None else tuple(boxes[i].tolist())
+        mask, score_map = None if fetched is None else fetched[i], None if maps is None else maps[i]
+        score = None if score_map is None else float(score_map.max())
+        yield Grounding(image, sentence, box, mask, score, score_map, untrained, unread)
 
 
 def answer(
     model: Network,
-    inputs: Tensor,
+    inputs: Tensor | Features,
     sentences: Sequence[str],
+    images: Sequence[int] | None = None,
     *,
     text: TextFeatures,
     precision: Precision = "fp32",
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Answers]:
-    """The network's answers to sentences about one image, `batch_size` of them at a time.
+    """The network's answers to sentences about images, `batch_size` of them at a time.
 
     They are computed in evaluation mode and without gradients.
 
     Args:
-        inputs: (1, 3, S, S) of `plvl.transforms.prepare_image`.
+        inputs: (B, 3, S, S), of `plvl.transforms.prepare_image`, or what the network keeps of them.
+        images: Which of them each sentence is about; None: all about the first.
     """
-    weight = next(model.parameters())
-    with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
-        seen = model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))
+    seen = _encoded(model, inputs, precision) if isinstance(inputs, Tensor) else inputs
     for first in range(0, len(sentences), batch_size):
         with torch.no_grad(), evaluation_mode(model):
             features, mask = text(sentences[first : first + batch_size])
+            about = [0] * len(mask) if images is None else images[first : first + batch_size]
+            index = torch.tensor(about).to(features.device, non_blocking=True)
             with autocast(model, precision):
-                output = model.ground(seen.repeat_for(mask.new_zeros(len(mask))), features, mask)
+                output = model.ground(seen.repeat_for(index), features, mask)
             found = _answers(output)
         yield found
 
@@ -269,3 +329,64 @@ def describe_protocol(
     """
     computed = "" if precision == "fp32" else f"; computed in {precision}"
     return PROTOCOLS[protocol].format(side=config.image_size) + computed
+
+
+class EncodedImage(NamedTuple):
+    """An image after the part of the network that needs no sentence."""
+
+    image: Image.Image
+    """RGB, upright."""
+    features: Features
+
+
+def encode(
+    model: Network,
+    image: Image.Image | np.ndarray | Tensor | str | Path,
+    *,
+    precision: AskedPrecision = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> EncodedImage:
+    """What `ground` needs of an image, for sentences that are not known yet.
+
+    Raises:
+        UserError: An unreadable image, or more than `max_pixels` pixels.
+    """
+    upright = load_image(image, max_pixels=max_pixels)
+    computed = choose_precision(precision, device_of(model))
+    return EncodedImage(upright, _encoded(model, prepare_image(upright, model.config), computed))
+
+
+def ground(
+    model: Network,
+    encoded: EncodedImage,
+    sentences: Sequence[str],
+    *,
+    text: TextFeatures,
+    untrained: bool = False,
+) -> list[Grounding]:
+    """What `predict` answers to sentences about an image, which is not encoded again.
+
+    Args:
+        text: Of this model, in the precision of the encoded image.
+
+    Raises:
+        UserError: A network that was never trained, or an answer that is not finite.
+    """
+    fresh = check_trained(model, untrained)
+    (found,) = ground_images(
+        model,
+        [encoded.image],
+        encoded.features,
+        [sentences],
+        text=text,
+        precision=text.precision,
+        untrained=fresh,
+    )
+    return found
+
+
+def _encoded(model: Network, inputs: Tensor, precision: Precision) -> Features:
+    """What the network keeps of images (B, 3, S, S)."""
+    weight = next(model.parameters())
+    with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
+        return model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))

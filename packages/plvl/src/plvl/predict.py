@@ -5,34 +5,41 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from papers_shared.batches import Group, Item, Loaded, Record, Steps
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import is_text
 from papers_shared.errors import UserError
 from papers_shared.hub import open_model
-from papers_shared.images import MAX_PIXELS
+from papers_shared.images import MAX_PIXELS, load_image
 from papers_shared.inputs import match_images
 from papers_shared.paths import inside
-from papers_shared.predictions import RECORDS, Item, Record, failures, predict_into
+from papers_shared.predictions import RECORDS, failures, predict_into
 from papers_shared.provenance import check_trained
 from papers_shared.sam import PromptedSegmenter, make_refiner
 from papers_shared.text import read_json_lines, read_table
 from papers_shared.threads import lock_of
 from papers_shared.types import AskedPrecision
-from plvl.inference import Grounding, TextFeatures, describe_protocol, predict
+from plvl.config import ModelConfig
+from plvl.inference import Grounding, TextFeatures, describe_protocol, ground_images
 from plvl.modeling.plvl import PLVL
+from plvl.transforms import prepare_image
 
 if TYPE_CHECKING:
     from plvl.options import PredictOptions
 
 FILES = {"overlay": "overlays/{}.png", "mask": "masks/{}.png", "refined_mask": "refined_masks/{}.png"}
+ASKED = ("expression",)
 OVERLAY_SIDE = 2048
-Job = tuple[Path, list[str]]
+Job = tuple[Path | Item, Sequence[str]]
 """An image and what to find in it."""
 
 
@@ -99,6 +106,8 @@ def predict_many(
     overlay_side: int = OVERLAY_SIDE,
     max_pixels: int = MAX_PIXELS,
     untrained: bool = False,
+    batch_size: int = 0,
+    workers: int = 0,
     overwrite: bool = False,
     skip_errors: bool = False,
 ) -> list[Record]:
@@ -113,7 +122,8 @@ def predict_many(
         model_name: Written into the records.
         refiner: Makes a second mask from each box (refined_masks/IMAGE-1.png): a promptable segmenter of
             `papers_shared.sam`, or the word that makes one.
-        overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them.
+        batch_size, workers, overwrite, skip_errors: As `papers_shared.predictions.predict_into` has them. The answers
+            about images that go through the network together are those of each alone but for float32 rounding.
 
     Returns:
         The records of these jobs.
@@ -122,7 +132,6 @@ def predict_many(
         UserError: What `predict_into` raises.
     """
     output = Path(output)
-    check_trained(model, untrained)
     computed = choose_precision(precision, device_of(model))
     if isinstance(refiner, str):
         refiner = make_refiner(refiner, device=str(device_of(model)), precision=computed)
@@ -130,28 +139,32 @@ def predict_many(
         raise UserError(
             f"{model_name or 'the model'} finds no boxes, and --refiner refines a box: leave it out"
         )
-    text = TextFeatures(model, computed)
-    options: dict[str, Any] = {"precision": computed, "max_pixels": max_pixels, "untrained": untrained}
+    fresh, text = check_trained(model, untrained), TextFeatures(model, computed)
 
-    def answer(items: Sequence[Item]) -> list[Record]:
-        sentences = [item.asked["expression"] for item in items]
+    def answer(batch: Sequence[tuple[Group, _Prepared]]) -> list[list[Grounding]]:
+        images = [Image.fromarray(image.pixels.numpy()) for _, image in batch]
+        inputs = torch.cat([image.input for _, image in batch])
+        sentences = [[item.asked["expression"] for item in group] for group, _ in batch]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the records hold them
-            found = predict(model, items[0].path, sentences, text=text, **options)
+            found = ground_images(
+                model, images, inputs, sentences, text=text, precision=computed, untrained=fresh
+            )
         if refiner is not None:
-            refine(found, refiner)
-        records = []
-        for grounding, item in zip(found, items, strict=True):
-            for warning in grounding.warnings:
-                print(f"{item.file}, {grounding.sentence[:40]!r}: {warning}", file=sys.stderr)
-            drawn = grounding.draw(score_map=score_map, max_side=overlay_side)
-            records.append(_write(grounding, drawn, output, item.name) | {"precision": computed})
-        return records
+            for groundings in found:
+                refine(groundings, refiner)
+        return found
+
+    def write(item: Item, grounding: Grounding) -> Record:
+        for warning in grounding.warnings:
+            print(f"{item.file}, {grounding.sentence[:40]!r}: {warning}", file=sys.stderr)
+        drawn = grounding.draw(score_map=score_map, max_side=overlay_side)
+        return _write(grounding, drawn, output, item.name) | {"precision": computed}
 
     return predict_into(
         output,
-        [[Item(path, {"expression": sentence}) for sentence in sentences] for path, sentences in jobs],
-        answer,
+        [_group(image, sentences) for image, sentences in jobs],
+        Steps(_Reader(model.config, max_pixels), answer, write),
         model=model_name,
         network=model,
         protocol=describe_protocol(model.config, "original", computed),
@@ -161,11 +174,40 @@ def predict_many(
             "overlay_side": overlay_side,
         },
         files=FILES,
+        asked=ASKED,
         numbered=True,
         unit="sentence",
+        batch_size=batch_size,
+        workers=workers,
         overwrite=overwrite,
         skip_errors=skip_errors,
     )
+
+
+def _group(image: Path | Item, sentences: Sequence[str]) -> list[Item]:
+    item = image if isinstance(image, Item) else Item(image)
+    return [replace(item, asked={**item.asked, "expression": sentence}) for sentence in sentences]
+
+
+class _Prepared(NamedTuple):
+    pixels: Tensor
+    """(H, W, 3) uint8 RGB, upright."""
+    input: Tensor
+    """What the network takes, (1, 3, S, S)."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Decodes and resizes images; loader processes get a copy of it."""
+
+    config: ModelConfig
+    max_pixels: int
+
+    def __call__(self, group: Group) -> Loaded:
+        image = load_image(group[0].source, max_pixels=self.max_pixels)
+        prepared = _Prepared(torch.tensor(np.asarray(image)), prepare_image(image, self.config))
+        side = self.config.image_size
+        return Loaded(prepared, ((side, side),), prepared.pixels.nbytes + prepared.input.nbytes)
 
 
 def refine(groundings: Sequence[Grounding], refiner: PromptedSegmenter) -> None:
@@ -195,6 +237,8 @@ def run(options: PredictOptions) -> int:
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
         untrained=options.untrained,
+        batch_size=options.batch_size,
+        workers=options.workers,
         overwrite=options.overwrite,
         skip_errors=options.skip_errors,
     )

@@ -30,7 +30,7 @@ def load_image(row: Row, cache: PixelCache | None = None) -> np.ndarray:
     Raises:
         UserError: The file is missing or no image.
     """
-    _one_thread_in_workers(os.getpid())
+    one_thread_in_workers(os.getpid())
     entry = row["image"]
     if cache is None:
         return decode_image(entry, row["name"])
@@ -119,7 +119,7 @@ def identity(entry: Row) -> str:
 
 
 @functools.cache
-def _one_thread_in_workers(pid: int) -> None:
+def one_thread_in_workers(pid: int) -> None:
     """A loader process computes on one core; OpenCV in the main process is left as it is."""
     if torch.utils.data.get_worker_info() is not None:
         cv2.setNumThreads(0)
