@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from fanet.config import MAX_PIXELS, DataConfig
+from papers_shared import images
 from papers_shared.ranges import Within
 from papers_shared.types import AskedPrecision, Device, Precision
 
@@ -75,7 +76,7 @@ class AppOptions:
     """Slide a square window of this many pixels over the image at its native resolution; 0: the paper's protocol."""
     overlap: Annotated[float, Within(0, 0.99)] = 0.25
     """Share of the window that neighbouring windows have in common; their logits are averaged."""
-    max_pixels: Annotated[int, Within(1)] = MAX_PIXELS
+    max_pixels: Annotated[int, Within(1)] = images.MAX_PIXELS
     """Refuse images with more pixels than this; about 10 bytes per pixel are needed."""
     device: Device = "auto"
     """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
