@@ -421,7 +421,7 @@ def examples(
 
 @contextmanager
 def server_folder(name: str) -> Iterator[Folder]:
-    """A folder for one server, deleted when it ends."""
+    """A folder for one server, deleted when it ends; a process has one at a time."""
     path = Path(tempfile.mkdtemp(prefix=f"{name}-app-"))
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(path)  # gradio has no argument for it
