@@ -9,13 +9,14 @@ import pytest
 
 MODULES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
 VERBS = {
-    "fanet": ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo"),
-    "plvl": ("train", "evaluate", "predict", "data", "convert", "export", "figures", "demo"),
+    "fanet": ("train", "evaluate", "predict", "app", "data", "convert", "export", "figures", "demo"),
+    "plvl": ("train", "evaluate", "predict", "app", "data", "convert", "export", "figures", "demo"),
     "cabl-cgsr": (
         "train",
         "evaluate",
         "robustness",
         "predict",
+        "app",
         "data",
         "convert",
         "export",

@@ -56,6 +56,7 @@ def test_readme(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("cabl_cgsr.train.train", train)
     monkeypatch.setattr("cabl_cgsr.demo.run", lambda options: 0)
+    monkeypatch.setattr("papers_shared.app.serve", lambda *page, **where: "")
     assert main(command[1:]) == 0
     for recipe in recipes:
         assert len(training_split(recipe.data, "train"))

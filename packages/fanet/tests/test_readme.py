@@ -59,6 +59,7 @@ def test_readme(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("fanet.train.train", train)
     monkeypatch.setattr("fanet.demo.run", lambda options: 0)
+    monkeypatch.setattr("papers_shared.app.serve", lambda *page, **where: "")
     assert main(command[1:]) == 0
     for recipe in recipes:
         assert len(open_split(recipe.data, "train")) == 4
@@ -66,5 +67,5 @@ def test_readme(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_readme_prints_a_command_for_each_verb() -> None:
     assert {command[1] for command in README} == {
-        "convert", "data", "demo", "evaluate", "export", "figures", "predict",
+        "app", "convert", "data", "demo", "evaluate", "export", "figures", "predict",
     }  # fmt: skip

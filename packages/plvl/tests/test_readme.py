@@ -80,6 +80,7 @@ def test_readme(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("plvl.train.train", train)
     monkeypatch.setattr("plvl.demo.run", lambda options: 0)
+    monkeypatch.setattr("papers_shared.app.serve", lambda *page, **where: "")
     assert run(command) == 0
     for recipe in recipes:
         assert len(open_split(recipe.data, "train")) == 4

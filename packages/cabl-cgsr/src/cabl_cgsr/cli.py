@@ -15,6 +15,7 @@ USAGE = {
     "evaluate": "I-AUC and P-F1 of models:  cabl-cgsr evaluate runs/casia2/best --data.root CASIA1",
     "robustness": "P-F1 under JPEG and blur:  cabl-cgsr robustness MODEL --data.root CASIA1",
     "predict": "judge images:              cabl-cgsr predict MODEL photo.jpg",
+    "app": "a page in the browser:     cabl-cgsr app MODEL",
     "data": "check, convert, toy:       cabl-cgsr data check CASIA2",
     "convert": "import checkpoints:        cabl-cgsr convert Conformer_small_patch16.pth MODEL",
     "export": "write ONNX, torch.export:  cabl-cgsr export MODEL --output model.onnx",

@@ -100,16 +100,21 @@ def _prompts(found: Localization) -> str:
     if prompts.box_xyxy is not None:
         x0, y0, x1, y1 = prompts.box_xyxy
         rows.append(
-            [pages.chips([("box", BOX)]), f"({x0}, {y0}) to ({x1}, {y1})", "largest part of the coarse mask"]
+            [
+                pages.chips([("box", BOX)]),
+                f"({x0}, {y0}) to ({x1}, {y1})",
+                "the user" if found.asked_by_user else "largest part of the coarse mask",
+            ]
         )
     for (x, y), label in zip(prompts.points_xy, prompts.labels, strict=True):
         positive = label == POSITIVE
         kind = "positive point" if positive else "negative point"
-        value = f"map {found.raw_map[y, x]:.4g} before scaling, {'highest' if positive else 'lowest'}"
+        extreme = "the user's point" if found.asked_by_user else "highest" if positive else "lowest"
+        value = f"map {found.raw_map[y, x]:.4g} before scaling, {extreme}"
         rows.append([pages.chips([(kind, POINTS[positive])]), f"({x}, {y})", value])
     outside = (
         "<p>The highest point lies outside the box: the largest part of the mask is not where the map peaks.</p>"
-        if prompts.point_in_box is False
+        if prompts.point_in_box is False and not found.asked_by_user
         else ""
     )
     return pages.table(["prompt", "x, y in pixels", "from"], rows, words=(2,)) + outside

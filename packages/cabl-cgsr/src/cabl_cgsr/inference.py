@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +118,8 @@ class Localization:
     """How image became score, map and coarse mask, in one sentence."""
     untrained: tuple[str, ...] = ()
     """Parts of the model that were never trained."""
+    asked_by_user: bool = False
+    """The prompts are a user's, not those that the map gives."""
 
     @property
     def manipulated(self) -> bool:
@@ -169,6 +171,7 @@ class Localization:
             "coarse_mask_share": float(self.coarse_mask.mean()),
             "width": self.image.width,
             "height": self.image.height,
+            "asked_by_user": self.asked_by_user,
             "untrained": list(self.untrained),
             "protocol": self.protocol,
         }
@@ -425,3 +428,24 @@ def _inputs(batch: Tensor, config: CamConfig) -> tuple[list[Tensor], int]:
     if len(views) * len(batch) <= inputs_at_once(batch.device, batch[0, 0].numel()):
         return [torch.cat(views)], len(views)
     return views, len(views)
+
+
+def ask_again(
+    found: Localization, refiner: PromptedSegmenter, prompts: Prompts, multimask: bool = False
+) -> Localization:
+    """The same judgement with the mask that a segmenter finds for other prompts, such as those that a user gives.
+
+    Raises:
+        UserError: The prompts are empty, malformed or outside the image.
+    """
+    for x, y in prompts.points_xy:
+        if not (0 <= x < found.image.width and 0 <= y < found.image.height):
+            raise UserError(
+                f"the point ({x}, {y}) lies outside the image, which is {found.image.width} x {found.image.height}"
+            )
+    with lock_of(refiner):
+        refiner.set_image(np.asarray(found.image))
+        mask = ask(refiner, prompts, multimask)
+    return replace(
+        found, prompts=prompts, refined_mask=mask, refiner=refiner.name, not_refined="", asked_by_user=True
+    )

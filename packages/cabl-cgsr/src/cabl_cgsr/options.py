@@ -96,6 +96,36 @@ class PredictOptions(InferenceOptions):
 
 
 @dataclass(frozen=True)
+class AppOptions(InferenceOptions):
+    """Open a page in the browser where a model judges images; the same server answers programs."""
+
+    model: Positional[str] = ""
+    """A model folder (`best` in a run folder) or a Hub name; none: the newest of cabl-cgsr-demo/, a toy."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0: everyone who reaches this machine may use the page, there is no password."""
+    port: Annotated[int, Within(0, 65_535)] = 0
+    """0: the first free one from 7860."""
+    examples: tuple[str, ...] = ()
+    """Images to offer, folders or globs of them; none: images of the demo."""
+    refiner: str = "grabcut"
+    """grabcut; or sam: and a SAM checkpoint, folder or Hub name; or none."""
+    always_refine: bool = False
+    """Refine every image, not only those judged manipulated."""
+    threshold: Annotated[float | None, Within(0, 1)] = None
+    """An image is judged manipulated when the probability exceeds this; None: as the model's calibration has it, which
+    also answers "can't say"."""
+    max_pixels: Annotated[int, Within(1)] = MAX_PIXELS
+    """Refuse images with more pixels than this; about 40 bytes per pixel are needed."""
+    device: Device = "auto"
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; the page then says so."""
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(InferenceOptions):
     """Score models on test sets: I-AUC and P-F1 of each set and their average."""
 

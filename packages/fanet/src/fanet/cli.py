@@ -14,6 +14,7 @@ USAGE = {
     "train": "train a recipe:             fanet train zerowaste_f --data.root ZEROWASTE",
     "evaluate": "score a model on a split:   fanet evaluate runs/zerowaste_f/best --data.root ZEROWASTE",
     "predict": "segment images:             fanet predict MODEL photo.jpg --output out",
+    "app": "a page in the browser:      fanet app MODEL",
     "data": "check, convert, cache, toy: fanet data check ZEROWASTE",
     "convert": "import official files:      fanet convert checkpoint.pth.tar MODEL",
     "export": "write ONNX, torch.export:   fanet export MODEL --output model.onnx",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +23,13 @@ from torch import Tensor
 
 from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
-from fanet.transforms import TestResize, check_channels, normalized
+from fanet.transforms import TestResize, check_channels, normalization
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
 from papers_shared.drawing import legend as with_legend
 from papers_shared.drawing import marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
 from papers_shared.images import load_image
+from papers_shared.normalization import Normalization
 from papers_shared.provenance import check_trained
 from papers_shared.threads import evaluation_mode
 from papers_shared.types import RGB, AskedPrecision, Precision
@@ -336,29 +337,35 @@ class _Part(NamedTuple):
     ratio: float
     """Of the window's size in the network to its size in the image."""
 
-    def input(self, config: ModelConfig) -> Tensor:
-        """The network's input (1, 3, h, w)."""
-        pixels = self.pixels.numpy()
+    @property
+    def input(self) -> Tensor:
+        """What the network takes, (3, h, w) uint8, for `normalization`."""
+        pixels = self.pixels
         if self.ratio:
             left, upper, right, lower = self.box
-            size = (right - left, lower - upper)
-            pixels = TestResize(size, 1, self.ratio).resize(pixels[upper:lower, left:right])
-        return normalized(pixels[:, ::-1] if self.flipped else pixels, config.mean, config.std)[None]
+            resize = TestResize((right - left, lower - upper), 1, self.ratio).resize
+            pixels = torch.from_numpy(resize(pixels[upper:lower, left:right].numpy()))
+        return (pixels.flip(1) if self.flipped else pixels).permute(2, 0, 1)
 
 
 def _answers(segmenter: Any, parts: Sequence[_Part], together: int) -> list[Window]:
     """The network's logits for parts whose inputs have one size."""
-    config, device, windows = segmenter.config, device_of(segmenter), []
-    first = parts[0].input(config)
-    together = together or inputs_at_once(device, first[0, 0].numel())
+    device, windows = device_of(segmenter), []
+    normalize = _normalization(segmenter.config, device)
+    size = (parts[0].input.shape[1], parts[0].input.shape[2])
+    together = together or inputs_at_once(device, size[0] * size[1])
     for start in range(0, len(parts), together):
         batch = parts[start : start + together]
-        inputs = [part.input(config) for part in batch]
-        logits = segmenter(torch.cat(inputs).to(device)).logits.float()
+        inputs = torch.stack([part.input for part in batch]).to(device, non_blocking=True)
+        logits = segmenter(normalize(inputs)).logits.float()
         for part, one in zip(batch, logits, strict=True):
-            size = (first.shape[2], first.shape[3])
             windows.append(Window(one.flip(-1) if part.flipped else one, size, part.box))
     return windows
+
+
+@lru_cache(maxsize=8)
+def _normalization(config: ModelConfig, device: torch.device) -> Normalization:
+    return normalization(config).to(device)
 
 
 def _boxes(height: int, width: int, tile: int, overlap: float) -> list[Box]:

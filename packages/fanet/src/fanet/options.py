@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from fanet.config import MAX_PIXELS, DataConfig
+from papers_shared import images
 from papers_shared.ranges import Within
 from papers_shared.types import AskedPrecision, Device, Precision
 
@@ -60,6 +61,38 @@ class PredictOptions:
     """Delete the predictions that the folder holds of earlier calls, and make all anew."""
     skip_errors: bool = False
     """Leave what failed in an earlier call as it is; otherwise it is tried again."""
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """Open a page in the browser where a model segments images; the same server answers programs."""
+
+    model: Positional[str] = ""
+    """A model folder (`best` in a run folder) or a Hub name; none: the newest of fanet-demo/, a toy."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0: everyone who reaches this machine may use the page, there is no password."""
+    port: Annotated[int, Within(0, 65_535)] = 0
+    """0: the first free one from 7860."""
+    examples: tuple[str, ...] = ()
+    """Images to offer, folders or globs of them; none: scenes of the demo."""
+    flip: bool = False
+    """Average with the mirrored image."""
+    multi_scale: bool = False
+    """Average over the ratios 0.5, 0.75, 1, 1.25, 1.5, 1.75 (mmsegmentation's `--aug-test`, together with
+    `--flip`)."""
+    tile: Annotated[int, Within(0, 65_535)] = 0
+    """Slide a square window of this many pixels over the image at its native resolution; 0: the paper's protocol."""
+    overlap: Annotated[float, Within(0, 0.99)] = 0.25
+    """Share of the window that neighbouring windows have in common; their logits are averaged."""
+    max_pixels: Annotated[int, Within(1)] = images.MAX_PIXELS
+    """Refuse images with more pixels than this; about 10 bytes per pixel are needed."""
+    device: Device = "auto"
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; the page then says so."""
 
 
 @dataclass(frozen=True)

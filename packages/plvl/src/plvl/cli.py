@@ -16,6 +16,7 @@ USAGE = {
     "train": "train a recipe:            plvl train refcocog_umd --data.root BUILT",
     "evaluate": "score a model on a split:  plvl evaluate runs/refcocog_umd/best --data.root BUILT --split test",
     "predict": 'find what sentences mean:  plvl predict MODEL photo.jpg "the man in the blue shirt"',
+    "app": "a page in the browser:     plvl app MODEL",
     "data": "build, convert, check, toy: plvl data build --help",
     "convert": "import checkpoints:        plvl convert checkpoint.pth MODEL --vocabulary vocab.txt",
     "export": "write ONNX, torch.export:  plvl export MODEL --output model.onnx",

@@ -54,6 +54,8 @@ PROTOCOLS: dict[Protocol, str] = {
 
 Network = Any
 """A `plvl.PLVL`; its file imports this one, so the class is not named here."""
+Features = Any
+"""A `plvl.modeling.plvl.ImageFeatures`: what the network keeps of images before the first sentence."""
 
 
 @dataclass(eq=False)
@@ -222,7 +224,7 @@ def predict(
 def ground_images(
     model: Network,
     images: Sequence[Image.Image],
-    inputs: Tensor,
+    inputs: Tensor | Features,
     sentences: Sequence[Sequence[str]],
     *,
     text: TextFeatures,
@@ -234,7 +236,8 @@ def ground_images(
 
     Args:
         images: RGB, upright.
-        inputs: What `plvl.transforms.prepare_image` makes of them, (B, 3, S, S).
+        inputs: What `plvl.transforms.prepare_image` makes of them, (B, 3, S, S), or what the network keeps of
+            that.
         untrained: Parts of the model that were never trained; the other options are those of `predict`.
 
     Raises:
@@ -280,7 +283,7 @@ def _groundings(
 
 def answer(
     model: Network,
-    inputs: Tensor,
+    inputs: Tensor | Features,
     sentences: Sequence[str],
     images: Sequence[int] | None = None,
     *,
@@ -293,17 +296,15 @@ def answer(
     They are computed in evaluation mode and without gradients.
 
     Args:
-        inputs: (B, 3, S, S), of `plvl.transforms.prepare_image`.
+        inputs: (B, 3, S, S), of `plvl.transforms.prepare_image`, or what the network keeps of them.
         images: Which of them each sentence is about; None: all about the first.
     """
-    weight = next(model.parameters())
-    with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
-        seen = model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))
+    seen = _encoded(model, inputs, precision) if isinstance(inputs, Tensor) else inputs
     for first in range(0, len(sentences), batch_size):
         with torch.no_grad(), evaluation_mode(model):
             features, mask = text(sentences[first : first + batch_size])
             about = [0] * len(mask) if images is None else images[first : first + batch_size]
-            index = torch.tensor(about).to(weight.device, non_blocking=True)
+            index = torch.tensor(about).to(features.device, non_blocking=True)
             with autocast(model, precision):
                 output = model.ground(seen.repeat_for(index), features, mask)
             found = _answers(output)
@@ -328,3 +329,64 @@ def describe_protocol(
     """
     computed = "" if precision == "fp32" else f"; computed in {precision}"
     return PROTOCOLS[protocol].format(side=config.image_size) + computed
+
+
+class EncodedImage(NamedTuple):
+    """An image after the part of the network that needs no sentence."""
+
+    image: Image.Image
+    """RGB, upright."""
+    features: Features
+
+
+def encode(
+    model: Network,
+    image: Image.Image | np.ndarray | Tensor | str | Path,
+    *,
+    precision: AskedPrecision = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> EncodedImage:
+    """What `ground` needs of an image, for sentences that are not known yet.
+
+    Raises:
+        UserError: An unreadable image, or more than `max_pixels` pixels.
+    """
+    upright = load_image(image, max_pixels=max_pixels)
+    computed = choose_precision(precision, device_of(model))
+    return EncodedImage(upright, _encoded(model, prepare_image(upright, model.config), computed))
+
+
+def ground(
+    model: Network,
+    encoded: EncodedImage,
+    sentences: Sequence[str],
+    *,
+    text: TextFeatures,
+    untrained: bool = False,
+) -> list[Grounding]:
+    """What `predict` answers to sentences about an image, which is not encoded again.
+
+    Args:
+        text: Of this model, in the precision of the encoded image.
+
+    Raises:
+        UserError: A network that was never trained, or an answer that is not finite.
+    """
+    fresh = check_trained(model, untrained)
+    (found,) = ground_images(
+        model,
+        [encoded.image],
+        encoded.features,
+        [sentences],
+        text=text,
+        precision=text.precision,
+        untrained=fresh,
+    )
+    return found
+
+
+def _encoded(model: Network, inputs: Tensor, precision: Precision) -> Features:
+    """What the network keeps of images (B, 3, S, S)."""
+    weight = next(model.parameters())
+    with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
+        return model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from papers_shared.images import MAX_PIXELS
 from papers_shared.ranges import Within
 from papers_shared.types import AskedPrecision, Device, Precision
 from plvl.config import BoxFormat, BoxUnit, DataConfig
@@ -56,6 +57,31 @@ class PredictOptions:
     """Delete the predictions that the folder holds of earlier calls, and make all anew."""
     skip_errors: bool = False
     """Leave what failed in an earlier call as it is; otherwise it is tried again."""
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """Open a page in the browser where a model finds what sentences mean; the same server answers programs."""
+
+    model: Positional[str] = ""
+    """A model folder (`best` in a run folder) or a Hub name; none: the newest of plvl-demo/, a toy."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0: everyone who reaches this machine may use the page, there is no password."""
+    port: Annotated[int, Within(0, 65_535)] = 0
+    """0: the first free one from 7860."""
+    examples: tuple[str, ...] = ()
+    """Images to offer, folders or globs of them; none: scenes of the demo, with sentences."""
+    refiner: str = "none"
+    """Turn each box into a second, sharper mask: grabcut; sam:FOLDER, a Hub name or a checkpoint of SAM's; or none."""
+    max_pixels: Annotated[int, Within(1)] = MAX_PIXELS
+    """Refuse images with more pixels than this."""
+    device: Device = "auto"
+    """cpu, cuda, cuda:N or mps; auto: the first of cuda, mps and cpu that there is."""
+    precision: AskedPrecision = "auto"
+    """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
+    fp32 elsewhere."""
+    untrained: bool = False
+    """Answer with a model whose parts were never trained; the page then says so."""
 
 
 @dataclass(frozen=True)
