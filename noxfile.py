@@ -115,6 +115,18 @@ def backbones(session: nox.Session) -> None:
 
 
 @nox.session
+def notebooks(session: nox.Session) -> None:
+    """Run docs/*.ipynb from top to bottom, each beside its package alone; `-- plvl` for one."""
+    for name in session.posargs or IMPORT_NAMES:
+        install(session, *group("notebooks"), f"./packages/{name}")
+        folder = Path(session.create_tmp(), name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        notebook = shutil.copy(ROOT / "docs" / f"{name}.ipynb", folder)
+        session.run("jupyter", "execute", "--inplace", "--timeout", "900", notebook)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Release files in dist/: an sdist and, from it, a wheel of every distribution, then a look inside."""
     install(session, *group("integration"))

@@ -2,6 +2,7 @@
 
 `python -m benchmarks gpu`: correctness and speed on a GPU in nine minutes, see `gpu --help`.
 `python -m benchmarks loaders`: training samples per second and core, see `loaders --help`.
+`python -m benchmarks predict`: images per second from files to files, see `predict --help`.
 `python -m benchmarks tables`: the papers' tables beside run folders.
 """
 
@@ -38,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.loaders import main as loaders
 
         return loaders(given[1:])
+    if given[:1] == ["predict"]:
+        from benchmarks.throughput import main as predict
+
+        return predict(given[1:])
     options = _parse(given)
     try:
         missing = [_measure(package, options) for package in options.packages or MODULES]
@@ -96,7 +101,10 @@ def _parse(given: list[str]) -> argparse.Namespace:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "packages", nargs="*", metavar="PACKAGE", help=", ".join([*MODULES, "gpu, loaders or tables"])
+        "packages",
+        nargs="*",
+        metavar="PACKAGE",
+        help=", ".join([*MODULES, "gpu, loaders, predict or tables"]),
     )
     parser.add_argument(
         "--rounds", type=int, default=7, help="calls of each variant; a slow job ends after 3"
@@ -118,9 +126,8 @@ def _parse(given: list[str]) -> argparse.Namespace:
     )
     options = parser.parse_args(given)
     if unknown := [name for name in options.packages if name not in MODULES]:
-        parser.error(
-            f"there are no benchmarks of {unknown[0]!r}: choose from {', '.join(MODULES)}, gpu, loaders, tables"
-        )
+        known = ", ".join([*MODULES, "gpu, loaders, predict, tables"])
+        parser.error(f"there are no benchmarks of {unknown[0]!r}: choose from {known}")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     if options.against and not (options.against / "shared" / "src").is_dir():

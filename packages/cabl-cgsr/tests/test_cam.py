@@ -23,6 +23,7 @@ from cabl_cgsr.cam import (
 from cabl_cgsr.config import CamConfig, ModelConfig
 from cabl_cgsr.inference import network_scores, run_scales
 from cabl_cgsr.modeling.localizer import Localizer
+from cabl_cgsr.transforms import normalization
 
 FOLDER = Path(__file__).with_name("golden")
 ABOUT = json.loads((FOLDER / "network.json").read_text())
@@ -149,13 +150,14 @@ def test_scales_and_mirrors(mirror: bool) -> None:
 def test_views_that_go_through_the_network_together_answer_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     localizer = Localizer.from_config(ModelConfig(backbone="test_conformer")).eval()
-    images = [torch.randn(2, 3, side, side) for side in (32, 64)]
-    alone, scores = run_scales(localizer, images), network_scores(localizer, images)
+    views = [torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8) for side in (32, 64)]
+    images = [normalization(localizer.config)(view) for view in views]
+    alone, scores = run_scales(localizer, images), network_scores(localizer, views)
     sizes: list[int] = []
     monkeypatch.setattr("cabl_cgsr.inference.inputs_at_once", lambda device, pixels: 4)
     handle = localizer.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     together = run_scales(localizer, images)
-    assert network_scores(localizer, images) == pytest.approx(scores, rel=1e-5)
+    assert network_scores(localizer, views) == pytest.approx(scores, rel=1e-5)
     handle.remove()
     assert set(sizes) == {4}
     assert together.names == alone.names

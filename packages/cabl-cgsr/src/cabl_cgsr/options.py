@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from cabl_cgsr.config import (
     LARGEST_SIZE,
@@ -57,9 +57,9 @@ class InferenceOptions:
 class PredictOptions(InferenceOptions):
     """Is an image manipulated, and where: masks, overlays, an evidence sheet and one JSON line per image."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model folder (`best` in a run folder) or a Hub name."""
-    inputs: Positional[tuple[str, ...]]
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE [IMAGE ...]")]
     """Images, folders of images, globs in quotes ('in/**/*.png'), lists of them (.txt), or a data set: a folder that
     `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
     output: str = "predictions"

@@ -40,15 +40,8 @@ def train_transform(data: DataConfig) -> Callable[[np.ndarray], tuple[Tensor, Te
 
 
 def normalization(model: ModelConfig) -> Normalization:
-    """What the bytes of images become where the network computes: the numbers of `normalize`."""
+    """What the bytes of images become where the network computes: (x - mean) / std on 0..255, in float32."""
     return Normalization(value_table(model.mean, model.std, np.float32))
-
-
-def normalize(image: np.ndarray, model: ModelConfig) -> Tensor:
-    """(H, W, 3) uint8 -> float32 (3, H, W): (x - mean) / std on 0..255."""
-    mean, std = (np.asarray(values, np.float32) for values in (model.mean, model.std))
-    planes = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(planes))
 
 
 def resize_long_side(image: Image.Image, long_side: int) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from fanet.config import MAX_PIXELS, DataConfig
 from papers_shared import images
@@ -17,9 +17,9 @@ from papers_shared.types import AskedPrecision, Device, Precision
 class PredictOptions:
     """Segment images with a trained model: index masks, overlays and one JSON line per image."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model folder (`best` in a run folder) or a Hub name."""
-    inputs: Positional[tuple[str, ...]]
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE [IMAGE ...]")]
     """Images, folders of images, globs in quotes ('in/**/*.png'), lists of them (.txt), videos, or a data set: a folder
     that `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
     output: str = "predictions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from papers_shared.images import MAX_PIXELS
 from papers_shared.ranges import Within
@@ -17,12 +17,12 @@ from plvl.config import BoxFormat, BoxUnit, DataConfig
 class PredictOptions:
     """Find what sentences mean in images: boxes, masks, overlays and one JSON line per sentence."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model folder (`best` in a run folder) or a Hub name."""
-    image: Positional[str]
+    image: Annotated[Positional[str], arg(metavar="IMAGE")]
     """An image, a folder of images, a glob in quotes ('in/**/*.png'), a list of them (.txt), or a data set: a folder
     that `datasets` has saved, or hub:OWNER/NAME:SPLIT."""
-    sentences: Positional[tuple[str, ...]] = ()
+    sentences: Annotated[Positional[tuple[str, ...]], arg(metavar="SENTENCE [SENTENCE ...]")] = ()
     """What to find, each in quotes: "the man in the blue shirt". With several images, in each of them."""
     sentences_file: str = ""
     """JSON lines, or a table (.csv, .tsv), with `image` (a file of the folder) and `expression`, a
