@@ -52,6 +52,7 @@ def train(recipe: Recipe) -> Path:
         samples = LabelSamples(training_split(recipe.data, "train"), transform, seed=recipe.run.seed)
         val_rows = training_split(recipe.data, "val")
     _check_both_labels(val_rows, recipe)
+    network = Localizer.from_config(recipe.model)
     run = TrainingRun(
         recipe,
         accelerator,
@@ -60,7 +61,6 @@ def train(recipe: Recipe) -> Path:
         resumable=RESUMABLE_OPTIONS,
         best_by={"best": "i_auc"} if len(val_rows) else {},
     )
-    network = Localizer.from_config(recipe.model)
     model = run.prepare(network, lambda net: parameter_groups(net, recipe.optim), network.fsdp_units())
 
     for step in run:

@@ -67,6 +67,7 @@ def train(recipe: Recipe) -> Path:
         masks = {"num_classes": config.num_classes, "ignore_index": data.ignore_index}
         samples = SegmentationSamples(rows, transform, recipe.run.seed, **masks, cache=cache)
         validate = partial(evaluate, rows=val_rows, ignore_index=data.ignore_index, cache=cache)
+    network = (Classifier if classifies else Segmenter).from_config(config)
     run = TrainingRun(
         recipe,
         accelerator,
@@ -76,7 +77,6 @@ def train(recipe: Recipe) -> Path:
         best_by={"best": "top1" if classifies else "miou"},
         smallest_micro_batch=smallest_micro_batch(recipe),
     )
-    network = (Classifier if classifies else Segmenter).from_config(config)
     if network.notes and accelerator.is_main_process:
         print(f"--model.backbone {config.backbone}: {'; '.join(network.notes)}", file=sys.stderr)
     model = run.prepare(network, partial(parameter_groups, optim=recipe.optim), network.fsdp_units())
