@@ -65,7 +65,7 @@ def tests_shared(session: nox.Session) -> None:
 @nox.session(name="tests-fanet")
 def tests_fanet(session: nox.Session) -> None:
     """fanet alone."""
-    test_package(session, "fanet", extras="onnx,peers,test")
+    test_package(session, "fanet", extras="onnx,peers,test,weights")
 
 
 @nox.session(name="tests-plvl")

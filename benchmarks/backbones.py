@@ -9,7 +9,8 @@ of its own with a limit of time and memory, so that a crash is one row.
 from __future__ import annotations
 
 import argparse
-import subprocess
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -29,50 +30,70 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gigabytes", type=int, default=16, help="limit for one model")
     parser.add_argument("--needed", type=int, default=0, help="so many must pass; 0: all")
     options = parser.parse_args(arguments)
-    chosen = smallest(options.modules)
+    modules = options.modules or all_modules()
     passed = 0
     print("| module | model | parameters | seconds | result |\n|---|---|---|---|---|", flush=True)
-    for module, (name, parameters) in chosen.items():
+    for module in modules:
+        name, parameters = smallest(module)
         began = time.monotonic()
         result = try_one(name, options.side, options.minutes * 60, options.gigabytes)
         passed += result.startswith(PASSED)
         row = (module, name, f"{parameters / 1e6:.1f} M", f"{time.monotonic() - began:.0f}", result)
         print(f"| {' | '.join(row)} |", flush=True)
-    print(f"\n{passed} of {len(chosen)} pass")
-    return int(passed < (options.needed or len(chosen)))
+    print(f"\n{passed} of {len(modules)} pass")
+    return int(passed < (options.needed or len(modules)))
 
 
-def smallest(modules: list[str]) -> dict[str, tuple[str, int]]:
-    """The model of the fewest parameters in each module, and their count."""
+def all_modules() -> list[str]:
     import timm
-    import torch
 
     import fanet.registry  # noqa: F401 (FANet is one of them)
 
-    found = {}
-    for module in modules or timm.list_modules():
-        counts = {}
-        for name in timm.list_models(module=module):
-            with torch.device("meta"):
-                counts[name] = sum(parameter.numel() for parameter in timm.create_model(name).parameters())
-        if not counts:
-            raise SystemExit(f"timm has no module {module!r}")
-        found[module] = min(counts.items(), key=lambda item: item[1])
-    return found
+    return list(timm.list_modules())
+
+
+def smallest(module: str) -> tuple[str, int]:
+    """The model of the fewest parameters in a module, and their count."""
+    import timm
+    import torch
+
+    import fanet.registry  # noqa: F401
+
+    counts = {}
+    for name in timm.list_models(module=module):
+        with torch.device("meta"):
+            counts[name] = sum(parameter.numel() for parameter in timm.create_model(name).parameters())
+    if not counts:
+        raise SystemExit(f"timm has no module {module!r}")
+    return min(counts.items(), key=lambda item: item[1])
 
 
 def try_one(name: str, side: int, seconds: float, gigabytes: int) -> str:
     """`passed`, with what was adapted, or one sentence that says why not."""
-    code = f"from benchmarks.backbones import use; use({name!r}, {side}, {gigabytes})"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end within {seconds:.0f} s"
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    last = said[-1][:300] if said else ""
-    return last if done.returncode == 0 else last or f"ended with {done.returncode}"
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "said.txt")
+        fork = multiprocessing.get_context("fork")  # what is imported already need not be imported again
+        process = fork.Process(target=_use_and_say, args=(said, name, side, gigabytes))
+        process.start()
+        process.join(seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return f"no end within {seconds:.0f} s"
+        lines = said.read_text(errors="replace").strip().splitlines()
+        last = lines[-1][:300] if lines else ""
+        if process.exitcode == 0 and last.startswith(PASSED):
+            return last
+        return f"ended with {process.exitcode}: {last.removeprefix(PASSED)}"
+
+
+def _use_and_say(said: Path, name: str, side: int, gigabytes: int) -> None:
+    """`use`, with all that it prints, errors too, in a file."""
+    with said.open("w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        use(name, side, gigabytes)
+        sys.stdout.flush()
 
 
 def use(name: str, side: int, gigabytes: int) -> None:

@@ -152,8 +152,8 @@ def test_wrong_tensors_are_listed(folder: Path) -> None:
         Tiny.from_pretrained(folder)
     text = str(problem.value)
     assert "missing: norm.weight" in text
-    assert "unexpected: more.0, more.1" in text
-    assert "(20 in all)" in text
+    assert "20 unexpected: more.0, more.1" in text
+    assert len(text) < 600
     assert "second.bias [5] instead of [4]" in text
     weights.write_bytes(weights.read_bytes()[:50])
     with pytest.raises(UserError, match="cannot be read"):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -220,3 +221,19 @@ def test_bare_import_is_light() -> None:
         "fanet.Segmenter; import timm; assert timm.is_model('fanet_tiny'); fanet.convert.convert_state_dict"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_surplus_entries_of_start_weights_are_refused_and_heads_are_not(tmp_path: Path) -> None:
+    config = replace(SMALL, backbone="test_resnet")
+    state = timm.create_model("test_resnet", num_classes=7).state_dict()
+    torch.save(state, tmp_path / "resnet.pth")
+    torch.save(
+        {f"backbone.{name}": x for name, x in state.items()} | {"neck.w": torch.ones(1)}, tmp_path / "det.pth"
+    )
+    for name in ("resnet.pth", "det.pth"):
+        started = Segmenter.from_config(replace(config, pretrained=str(tmp_path / name)))
+        assert torch.equal(started.backbone.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    for surplus in ("layer5.weight", "conv1.bias"):
+        torch.save({**state, surplus: torch.ones(1)}, tmp_path / "more.pth")
+        with pytest.raises(UserError, match=f"entries 1 surplus: {surplus}"):
+            Segmenter.from_config(replace(config, pretrained=str(tmp_path / "more.pth")))

@@ -9,7 +9,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,9 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from papers_shared.entries import one_line
 from papers_shared.errors import UserError
-from papers_shared.hub import check_numbers, first_line
+from papers_shared.hub import check_numbers, first_line, first_names
 
 NUMPY_CALLS = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.empty(0).__reduce__()[0]}
 NUMPY_TYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
@@ -197,17 +196,11 @@ def check_fits(
     check_numbers(tensors, expected, source)
 
 
-def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
-    """The first of many names, for a message; long ones are cut."""
-    lines = (one_line(str(name)) for name in names[:count])
-    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in lines]
-    return ", ".join(shown) + (", ..." if len(names) > count else "")
-
-
 def unreadable(path: Path, error: Exception) -> UserError:
     """The sentence about a file that no reader understands."""
+    reason = f"{type(error).__name__}: {first_line(error, 160)}"
     return UserError(
-        f"{path}: not a checkpoint that torch or safetensors can read ({first_line(error)}): copy or download it again"
+        f"{path}: not a checkpoint that torch or safetensors can read ({reason}): copy or download it again"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -283,7 +283,7 @@ def _load_exactly(model: Any, tensors: dict[str, Tensor], path: Path) -> None:
         if tensors[name].shape != own[name].shape
     ]
     problems = [
-        f"{what}: {_short(names)}"
+        f"{len(names):,} {what}: {first_names(names)}"
         for what, names in (
             ("missing", sorted(own.keys() - tensors.keys())),
             ("unexpected", sorted(tensors.keys() - own.keys())),
@@ -379,5 +379,8 @@ def _hint(folder: Path) -> str:
     return f"; did you mean {folder / found[0]}?" if found else ""
 
 
-def _short(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
+    """The first of many names, for a message; long ones are cut."""
+    lines = (one_line(str(name)) for name in names[:count])
+    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in lines]
+    return ", ".join(shown) + (", ..." if len(names) > count else "")

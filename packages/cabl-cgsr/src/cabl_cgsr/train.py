@@ -54,6 +54,7 @@ def train(recipe: Recipe) -> Path:
         samples = LabelSamples(training_split(recipe.data, "train"), transform, seed=recipe.run.seed)
         val_rows = training_split(recipe.data, "val")
     _check_both_labels(val_rows, recipe)
+    network = Localizer.from_config(recipe.model)
     run = TrainingRun(
         recipe,
         accelerator,
@@ -63,7 +64,6 @@ def train(recipe: Recipe) -> Path:
         best_by={"best": "i_auc"} if len(val_rows) else {},
         on_device=partial(label_batch, normalize=normalization(recipe.model).to(accelerator.device)),
     )
-    network = Localizer.from_config(recipe.model)
     model = run.prepare(network, lambda net: parameter_groups(net, recipe.optim), network.fsdp_units())
 
     for step in run:

@@ -76,6 +76,7 @@ def train(recipe: Recipe) -> Path:
         )
         on_device = partial(segmentation_batch, normalize=normalize)
         validate = partial(evaluate, rows=val_rows, ignore_index=data.ignore_index, cache=cache)
+    network = (Classifier if classifies else Segmenter).from_config(config)
     run = TrainingRun(
         recipe,
         accelerator,
@@ -86,7 +87,6 @@ def train(recipe: Recipe) -> Path:
         on_device=on_device,
         smallest_micro_batch=smallest_micro_batch(recipe),
     )
-    network = (Classifier if classifies else Segmenter).from_config(config)
     if network.notes and accelerator.is_main_process:
         print(f"--model.backbone {config.backbone}: {'; '.join(network.notes)}", file=sys.stderr)
     model = run.prepare(network, partial(parameter_groups, optim=recipe.optim), network.fsdp_units())

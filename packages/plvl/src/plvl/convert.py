@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from papers_shared.doctor import Report
 from papers_shared.errors import UserError
 from papers_shared.files import writing_folder
-from papers_shared.foreign import first_names
-from papers_shared.hub import check_numbers
+from papers_shared.hub import check_numbers, first_names
 from papers_shared.provenance import Origin
 from papers_shared.weights import fetch_weights
 from plvl.config import ModelConfig
@@ -141,7 +140,13 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Converted:
             parts = _unpacked(ours, tensor)
             tensors.update(parts)
             origin.update(dict.fromkeys(parts, name))
-    converted = Converted(tensors, config_of(tensors), dropped)
+    try:
+        config = config_of(tensors)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise UserError(
+            "its entries have the names of PLVL, EEVG, ViTDet or BERT, but not their shapes"
+        ) from error
+    converted = Converted(tensors, config, dropped)
     _check(converted, unknown, origin)
     return converted
 

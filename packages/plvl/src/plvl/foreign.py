@@ -22,12 +22,12 @@ from papers_shared.foreign import (
     NUMPY_CALLS,
     NUMPY_TYPES,
     UNREADABLE,
-    first_names,
     load_torch,
     refused,
     state_dict_of,
     unreadable,
 )
+from papers_shared.hub import first_names
 from papers_shared.pickles import LARGEST, read_pickle
 
 ARRAYS_ONLY: dict[str, Any] = {

@@ -53,6 +53,7 @@ def train(recipe: Recipe) -> Path:
         rows, val_rows = open_split(data, data.train_split), open_split(data, data.val_split)
     samples = GroundingSamples(rows, train_transform(data, config), recipe.run.seed, masks=config.res)
     vocabulary = vocabulary_for(config, rows["expression"])
+    network = build(config)
     run = TrainingRun(
         recipe,
         accelerator,
@@ -63,7 +64,6 @@ def train(recipe: Recipe) -> Path:
         collate=Collate(Tokenizer(vocabulary, config.max_tokens), rec=config.rec, res=config.res),
         on_device=partial(grounding_batch, stretch=Stretch(config).to(accelerator.device)),
     )
-    network = build(config)
     network.extra_files = {VOCABULARY: vocabulary}
     model = run.prepare(network, partial(parameter_groups, optim=recipe.optim), network.fsdp_units())
     grid = (config.image_size // config.patch_size,) * 2

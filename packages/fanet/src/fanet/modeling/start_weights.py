@@ -6,10 +6,12 @@ timm never opens a file: it gets tensors that were read here, so that no version
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from fanet.config import ModelConfig
@@ -22,6 +24,14 @@ from papers_shared.hub import CONFIG, check_numbers
 from papers_shared.text import read_json
 from papers_shared.weights import SAME_WEIGHTS, Weights, fetch_weights
 
+PREFIXES = ("backbone.", "model.", "body.")
+"""How a backbone's entries begin in a network around it."""
+HEADS = frozenset(
+    {"head", "heads", "fc", "classifier", "decoder", "decode_head", "auxiliary_head", "neck", "mask_token"}
+)
+"""Parts that other people's files hold beside a backbone."""
+TABLES = frozenset({"relative_position_index", "relative_coords_table", "attn_mask", "num_batches_tracked"})
+"""Entries that some versions save and others compute."""
 OF_THE_BACKBONE = ("backbone", "scm", "frm_high", "frm_low")
 """Options of the configuration that decide which entries a backbone has."""
 
@@ -111,21 +121,46 @@ def check_taken(model: nn.Module, entries: dict[str, Tensor], start: StartWeight
 
 
 def load_backbone(backbone: nn.Module, config: ModelConfig, start: StartWeights) -> None:
-    """Give `backbone` a value for every entry; what the file holds beside them, such as heads, is left out.
+    """Give `backbone` a value for every entry; the whole timm model's other entries and heads are left out.
 
     A feature extractor of timm renames the parts of its model (`layers.0` becomes `layers_0`), so that names are
     compared with their dots as underscores.
 
     Raises:
-        UserError: The file is of another backbone, or an entry is missing, of another shape or not finite.
+        UserError: The file is of another backbone, or an entry is missing, surplus, of another shape or not finite.
     """
     assert start.weights is not None
     tensors = _read(config, start.weights)
     found = {_flat_name(name): tensor for name, tensor in tensors.items()}
     state = backbone.state_dict()
     given = {name: found[_flat_name(name)] for name in state if _flat_name(name) in found}
-    check_fits(given, state, f"--model.pretrained {config.pretrained!r}", f"the backbone {config.backbone!r}")
+    surplus = {name: tensors[name] for name in _surplus(tensors, state, config)}
+    check_fits(
+        given | surplus,
+        state,
+        f"--model.pretrained {config.pretrained!r}",
+        f"the backbone {config.backbone!r}",
+    )
     backbone.load_state_dict(given)
+
+
+def _surplus(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], config: ModelConfig) -> list[str]:
+    """Names that neither the backbone nor the whole timm model has, and that are no heads.
+
+    Where the backbone's entries have a prefix, the others are those of parts beside it.
+    """
+    with torch.device("meta"):
+        whole = timm.create_model(config.backbone).state_dict()
+    known = {_flat_name(name) for name in (*state, *whole)}
+    prefixed = any(_flat_name(name) in known and name.startswith(PREFIXES) for name in tensors)
+    return [
+        name
+        for name in tensors
+        if _flat_name(name) not in known
+        and name.startswith(PREFIXES) >= prefixed
+        and name.partition(".")[0] not in HEADS
+        and name.rpartition(".")[2] not in TABLES
+    ]
 
 
 def _read(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
@@ -134,7 +169,7 @@ def _read(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
 
 
 def _flat_name(name: str) -> str:
-    for prefix in ("backbone.", "model.", "body."):
+    for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name.replace(".", "_")
 
