@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": [1, 2], "val": [3], "test": [4], "testA": [5], "testB": [6]}
     for name, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
         write_refer(root / "REFER", name, by, splits)
+    (root / "ROOT").symlink_to(root / "REFER" / "refcocog")
     for number in range(1, 7):
         write_image(root / "COCO" / "train2014" / f"COCO_train2014_{number:012d}.jpg")
     (root / "train2014").symlink_to(root / "COCO" / "train2014")
