@@ -304,7 +304,9 @@ def _left_out(data: DataConfig, root: Path) -> Iterator[Finding]:
         listing = listing_of(data)
         listing.broken = []  # told where a split is opened
         for _, item in listing.read():
-            used.update(str(path) for path in (item.image["path"], item.shape) if isinstance(path, str | Path))
+            used.update(
+                str(path) for path in (item.image["path"], item.shape) if isinstance(path, str | Path)
+            )
     except UserError:
         return
     used.update(map(str, listing.files))
@@ -325,7 +327,9 @@ def _unused(base: Path, used: set[str]) -> Iterator[Finding]:
             if path not in used and not is_litter(name):
                 groups.setdefault((os.path.relpath(folder, base), _suffix(name)), []).append(name)
     for (folder, suffix), names in sorted(groups.items()):
-        listed = f"{folder} ({len(names):,}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        listed = (
+            f"{folder} ({len(names):,}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        )
         what = "images that no sentence names" if suffix in IMAGE_SUFFIXES else "files that are not read"
         yield Finding("note", listed, f"{what} ({suffix or 'no suffix'})")
 
