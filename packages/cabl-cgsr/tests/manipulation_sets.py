@@ -189,6 +189,15 @@ def autosplice(root: Path) -> Path:
     return root
 
 
+def openforensics(root: Path) -> Path:
+    """The copy on Kaggle: faces cut out of the images, in folders by their labels."""
+    for seed, part in enumerate(("Train", "Validation", "Test")):
+        for number in range(2):
+            image(root / "Dataset" / part / "Real" / f"real_{number}.jpg", seed=seed)
+            image(root / "Dataset" / part / "Fake" / f"fake_{number}.jpg", seed=seed)
+    return root
+
+
 def image_folders(root: Path) -> Path:
     """As torchvision's ImageFolder reads them: a folder for each class in a folder for each part."""
     for seed, part in enumerate(("train", "val")):

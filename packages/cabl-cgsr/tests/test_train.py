@@ -121,7 +121,8 @@ ON_RAMPS: dict[str, Callable[[Path], Any]] = {
     for write in (
         releases.casia1, releases.casia1_kaggle, releases.casia2, releases.casia2_kaggle, releases.columbia,
         releases.coverage, releases.imd2020, releases.folders, releases.imdlbenco, releases.nist16, releases.dso1,
-        releases.korus, releases.autosplice, releases.image_folders, releases.beside,
+        releases.korus, releases.autosplice, releases.openforensics, releases.image_folders,
+        releases.beside,
     )
 }  # fmt: skip
 ON_RAMPS |= {suffix: partial(names_in_a_list, suffix=suffix) for suffix in (".txt", ".csv", ".json")}

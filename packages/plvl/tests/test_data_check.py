@@ -183,3 +183,17 @@ def test_the_audit_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.Captu
     assert "absent does not exist" in capsys.readouterr().out
     assert run_check(DataCheckOptions(root=str(tmp_path / "absent"))) == 1
     assert capsys.readouterr().out.count("does not exist") == 1
+
+
+def test_files_that_are_not_used_are_mentioned(tmp_path: Path) -> None:
+    data = _lines(tmp_path, "train", {**GOOD, "name": "x"}, {**GOOD, "name": "y", "image": "B.png"})
+    write_image(tmp_path / "b.png")
+    write_image(tmp_path / "more" / "c.png")
+    (tmp_path / "labels.xml").write_text("<a/>")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    report = check(data, progress=False)
+    notes = {finding.source: finding.message for finding in report.findings if finding.severity == "note"}
+    assert notes["more (1: c.png)"] == notes[". (1: b.png)"] == "images that no sentence names (.png)"
+    assert notes[". (1: labels.xml)"] == "files that are not read (.xml)"
+    assert not any("DS_Store" in source for source in notes)
+    assert report.errors[0].source.endswith("B.png (there is b.png: the case of letters counts)")

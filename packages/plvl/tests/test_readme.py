@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": [1, 2], "val": [3], "test": [4], "testA": [5], "testB": [6]}
     for name, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
         write_refer(root / "REFER", name, by, splits)
+    (root / "ROOT").symlink_to(root / "REFER" / "refcocog")
     for number in range(1, 7):
         write_image(root / "COCO" / "train2014" / f"COCO_train2014_{number:012d}.jpg")
     (root / "train2014").symlink_to(root / "COCO" / "train2014")
@@ -61,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: list[str]) -> int:
     """The exit code; a verb that is only named must have help."""
-    if command[1:] in (["train"], ["evaluate"], ["data", "build"]):
+    if command[1:] in (["train"], ["evaluate"], ["data", "build"], ["data", "convert"]):
         with pytest.raises(SystemExit) if command[1] != "train" else nullcontext():
             return main([*command[1:], "--help"])
         return 0

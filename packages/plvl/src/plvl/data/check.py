@@ -18,8 +18,9 @@ import numpy as np
 
 from papers_shared.doctor import Finding, Report, Severity
 from papers_shared.errors import UserError
-from papers_shared.files import cache_folder
+from papers_shared.files import cache_folder, is_litter
 from papers_shared.images import verify_image
+from papers_shared.inputs import IMAGE_SUFFIXES
 from papers_shared.progress import Progress
 from papers_shared.sound_files import broken_files
 from papers_shared.threads import usable_cores
@@ -69,7 +70,7 @@ def check(
     report.add("note", root, f"layout {layout}, splits {', '.join(splits) or 'none'}")
     report.extend(unusual_splits("", splits))
     if layout != "built":
-        report.extend(_left_out(data))
+        report.extend(_left_out(data, root))
     counts: dict[str, dict[str, int]] = {}
     for split in splits:
         try:
@@ -242,9 +243,8 @@ def _rows_findings(rows: datasets.Dataset, split: str) -> Iterator[Finding]:
                 "error", f"{name!r} in {split}", "several sentences have this name", "make names unique"
             )
     paths = dict.fromkeys(entry["path"] for (entry,) in values_of(rows, "image") if not entry["bytes"])
-    for path in paths:
-        if not os.path.isfile(path):
-            yield Finding("error", path, f"image of split {split} is missing", NO_IMAGE)
+    for path in _missing(paths):
+        yield Finding("error", path, f"image of split {split} is missing", NO_IMAGE)
     for name, width, height, box, mask in values_of(rows, "name", "width", "height", "box_xyxy", "mask"):
         if box is None:
             if mask is None:
@@ -297,19 +297,60 @@ def _count_findings(manifest: dict[str, Any], counts: dict[str, dict[str, int]])
         )
 
 
-def _left_out(data: DataConfig) -> Iterator[Finding]:
+def _left_out(data: DataConfig, root: Path) -> Iterator[Finding]:
     """What a source passes over; mistakes in it are reported where a split is opened."""
+    used: set[str] = set()
     try:
         listing = listing_of(data)
         listing.broken = []  # told where a split is opened
-        for _ in listing.read():
-            pass
+        for _, item in listing.read():
+            used.update(
+                str(path) for path in (item.image["path"], item.shape) if isinstance(path, str | Path)
+            )
     except UserError:
         return
+    used.update(map(str, listing.files))
+    if listing.files:
+        yield from _unused(root if root.is_dir() else root.parent, {os.path.abspath(path) for path in used})
     for what, count in listing.left_out.items():
         yield Finding("warning", f"{listing.name}: {count:,} left out", what)
     for what, count in listing.remarks.items():
         yield Finding("note", f"{listing.name}: {count:,} times", what)
+
+
+def _unused(base: Path, used: set[str]) -> Iterator[Finding]:
+    """Files of a data folder that are not read, by folder and suffix."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for folder, _, names in os.walk(base):
+        for name in names:
+            path = os.path.abspath(os.path.join(folder, name))
+            if path not in used and not is_litter(name):
+                groups.setdefault((os.path.relpath(folder, base), _suffix(name)), []).append(name)
+    for (folder, suffix), names in sorted(groups.items()):
+        listed = (
+            f"{folder} ({len(names):,}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        )
+        what = "images that no sentence names" if suffix in IMAGE_SUFFIXES else "files that are not read"
+        yield Finding("note", listed, f"{what} ({suffix or 'no suffix'})")
+
+
+def _suffix(name: str) -> str:
+    """In lower case."""
+    return os.path.splitext(name)[1].lower()
+
+
+def _missing(paths: Iterable[str]) -> Iterator[str]:
+    """Paths where there is no file, with what is there in other letters of the same name."""
+    folders: dict[str, dict[str, str]] = {}
+    for path in paths:
+        if os.path.isfile(path):
+            continue
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            with suppress(OSError):
+                folders[folder] = {other.lower(): other for other in os.listdir(folder)}
+        other = folders.get(folder, {}).get(name.lower())
+        yield path if other in (None, name) else f"{path} (there is {other}: the case of letters counts)"
 
 
 def _counts(rows: datasets.Dataset) -> dict[str, int]:

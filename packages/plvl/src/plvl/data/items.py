@@ -197,7 +197,7 @@ class RowMaker:
 def _mask_of(item: Item, height: int, width: int, where: str, listing: Listing) -> _Mask | None:
     mask: np.ndarray | None
     if isinstance(item.shape, str | Path | bytes):
-        mask = decode_image(item.shape, f"{where}: the mask")
+        mask = decode_image(item.shape, f"{where}: the mask", (height, width))
         mask = ~mask if item.invert_mask else mask
     else:
         mask = decode_shape(item.shape, height, width, where)
@@ -205,11 +205,6 @@ def _mask_of(item: Item, height: int, width: int, where: str, listing: Listing) 
             listing.remark("polygons of fewer than three corners are left out")
     if mask is None:
         return None
-    if mask.shape != (height, width):
-        turned = "; the image is turned by its EXIF block" if mask.shape == (width, height) else ""
-        raise UserError(
-            f"{where}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {width}x{height}{turned}"
-        )
     return _Mask(encode_png(mask), encode_shape(mask), box_of_mask(mask))
 
 

@@ -33,13 +33,7 @@ def load_mask(row: dict[str, Any]) -> np.ndarray | None:
     """
     if row["mask"] is None:
         return None
-    mask = decode_png(row["mask"], repr(row["name"]))
-    if mask.shape != (row["height"], row["width"]):
-        raise UserError(
-            f"the mask of {row['name']!r} is {mask.shape[1]}x{mask.shape[0]} pixels and its image "
-            f"{row['width']}x{row['height']}"
-        )
-    return mask
+    return decode_image(row["mask"], f"the mask of {row['name']!r}", (row["height"], row["width"]))
 
 
 def encode_png(mask: np.ndarray) -> bytes:
@@ -58,23 +52,32 @@ def decode_png(content: bytes, name: str) -> np.ndarray:
     return decode_image(content, f"the mask of {name}")
 
 
-def decode_image(source: bytes | str | Path, where: str) -> np.ndarray:
+def decode_image(source: bytes | str | Path, where: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """A mask image, a file or its content, -> (H, W) bool: True on the object.
 
     Of two values the greater one is the object: 0 and 255, 0 and 1, 0 and the id of a class, two grey levels, black
     and one colour. An image that is grey only on its edges is cut at half of its maximum. An alpha channel that
     varies over a plain colour is the mask.
 
+    Args:
+        size: (height, width) that it must have, seen before anything is decoded.
+
     Raises:
-        UserError: Not an image, or one of several objects.
+        UserError: Not an image, one of another size, or one of several objects.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with open_image(file) as image:
-            image.load()
-            values = _values(image)
+            found_size = (image.height, image.width)
+            values = None if size not in (None, found_size) else _values(image)
     except UserError as error:
         raise UserError(f"{where} is not a readable image ({error})") from None
+    if values is None and size is not None:
+        turned = "; the image is turned by its EXIF block" if found_size == size[::-1] else ""
+        raise UserError(
+            f"{where} is {found_size[1]}x{found_size[0]} pixels, its image {size[1]}x{size[0]}{turned}"
+        )
+    assert values is not None
     if values.dtype == bool:
         return values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -103,7 +106,7 @@ def _values(image: Image.Image) -> np.ndarray:
     if image.mode in ("L", "P") or image.mode.startswith(("I", "F")):
         return np.array(image)
     channels = np.array(image.convert("RGBA"))
-    alpha, colours = channels[..., 3], channels[..., :3].astype(np.int64)
+    alpha, colours = channels[..., 3], channels[..., :3]
     if np.ptp(alpha):
         visible = colours[alpha > 0]
         if not len(visible) or not np.ptp(visible, axis=0).any():
@@ -111,7 +114,8 @@ def _values(image: Image.Image) -> np.ndarray:
         colours = colours * (alpha > 127)[..., None]
     if not np.ptp(colours, axis=-1).any():
         return colours[..., 0]
-    coded = colours @ [1 << 16, 1 << 8, 1]
+    red, green, blue = (colours[..., part].astype(np.int32) for part in range(3))
+    coded = (red << 16) + (green << 8) + blue
     bright = colours.max(-1)
     if len(np.unique(coded)) > 2 and len(np.unique(bright)) > MANY:
         return bright  # one colour on black with soft edges, as JPEG leaves them
