@@ -83,7 +83,7 @@ def tests_cabl_cgsr(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """What no package can test alone: rules of the house, command lines, launch, wheels, README."""
-    install(session, *group("integration"), *everything())
+    install(session, *group("integration"), *everything("[app]"))
     session.run("pytest", "tests", *session.posargs)
 
 
@@ -145,8 +145,8 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(GROUPS, name)
 
 
-def everything() -> list[str]:
-    return ["./shared", *(f"./packages/{name}" for name in IMPORT_NAMES)]
+def everything(extras: str = "") -> list[str]:
+    return ["./shared", *(f"./packages/{name}{extras}" for name in IMPORT_NAMES)]
 
 
 def test_package(session: nox.Session, name: str, *, extras: str) -> None:

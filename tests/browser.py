@@ -98,5 +98,9 @@ def download(page: Any, button: str, folder: Path) -> Path:
 
 def at(page: Any, x: float, y: float) -> tuple[float, float]:
     """Where fractions of the image's width and height lie in the tab."""
-    box = page.locator(".viewer .stage").bounding_box()
+    for _ in range(50):
+        box = page.locator(".viewer .stage").bounding_box()
+        if box is not None:  # it is none while the page is drawn anew
+            break
+        page.wait_for_timeout(20)
     return box["x"] + x * box["width"], box["y"] + y * box["height"]

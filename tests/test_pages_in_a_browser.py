@@ -69,7 +69,7 @@ def test_fanet(browser: Any, models: dict[str, Any], photo: Path, tmp_path: Path
     with server(models, "fanet") as address, opened(browser, address, "fanet") as page:
         assert "toy model" in page.locator("#toy").inner_text()
         give(page, photo)
-        canvas = page.locator(".viewer canvas[data-ready]")
+        canvas = page.locator(".viewer canvas")
         canvas.wait_for()
         legend = page.locator(".viewer .legend li").all_inner_texts()
         assert [" ".join(row.split()) for row in legend] == [
@@ -140,7 +140,7 @@ def test_plvl(
         assert [frames.nth(i).get_attribute("visibility") for i in range(2)] == ["hidden", "visible"]
         rows.nth(0).locator("input").click()
         assert frames.nth(0).get_attribute("visibility") == "visible"
-        page.locator(".viewer canvas[data-ready]").nth(1).wait_for()
+        page.locator(".viewer canvas").nth(1).wait_for()
 
         mask = np.asarray(Image.open(download(page, "mask", tmp_path))) > 0
         assert (mask == expected[1].mask).mean() > 0.999
@@ -170,7 +170,7 @@ def test_cabl_cgsr(
     monkeypatch.setattr(Localizer, "forward_maps", lambda *given: calls.append(1) or forward(*given))
     with server(models, "cabl-cgsr") as address, opened(browser, address, "cabl-cgsr") as page:
         give(page, photo)
-        page.locator(".viewer canvas[data-ready]").first.wait_for()
+        page.locator(".viewer canvas").first.wait_for()
         verdict = page.locator("#verdict").inner_text()
         assert verdict.splitlines()[0] == expected.verdict
         assert f"probability {expected.probability:.3f}" in verdict

@@ -237,6 +237,7 @@ def view(
     *,
     warning: str = "",
     prompts: Mapping[str, Any] | None = None,
+    subject: str = "",
 ) -> dict[str, Any]:
     """What the viewer shows: an image under layers.
 
@@ -244,6 +245,7 @@ def view(
         warning: Stands above it.
         prompts: `points` [[x, y], ...], `labels` (1 inside, 0 outside) and `box` in pixels of the image, which the user
             may change; None: there are none to give.
+        subject: What the prompts are about: those of a user outlast the answers to earlier ones.
     """
     path = folder.new("image.jpg")
     shrink(image, SHOWN_SIDE).save(path, quality=95)
@@ -254,6 +256,7 @@ def view(
         "layers": list(layers),
         "warning": warning,
         "prompts": None if prompts is None else dict(prompts),
+        "subject": subject,
     }
 
 

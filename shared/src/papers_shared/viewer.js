@@ -5,6 +5,10 @@
 let opacity = 0.6;
 let inside = true;
 let turn = 0;
+let held = false; // a button of the mouse is down on the image: it is drawn anew when it is up
+let late = false;
+let subject = null;
+let sent = null; // prompts of the user, until the server has answered about them
 
 function make(parent, tag, kind, text) {
   const made = document.createElement(tag);
@@ -47,12 +51,29 @@ function paint(canvas, grid, colours) {
   context.putImageData(pixels, 0, 0);
 }
 
-function render() {
+function promptsOf({ points = [], labels = [], box = null }) {
+  return { points, labels, box };
+}
+
+async function render() {
+  if (held) {
+    late = true;
+    return;
+  }
+  late = false;
   const mine = ++turn; // an answer that comes while layers are read takes over
+  const view = props.value;
+  const grids = await Promise.all(
+    (view ? view.layers : []).map((layer) => (layer.file ? readValues(layer.file.url).catch(() => null) : null)),
+  );
+  if (mine !== turn) return;
+  if (held) {
+    late = true;
+    return;
+  }
   const root = element.querySelector(".viewer");
   root.replaceChildren();
-  const view = props.value;
-  if (!view || !view.image) {
+  if (!view) {
     make(root, "div", "empty", "Drop an image on the left, paste one, or take an example.");
     return;
   }
@@ -77,7 +98,7 @@ function render() {
     for (const layer of layers) if (layer.canvas) layer.canvas.style.opacity = opacity;
   });
 
-  const layers = view.layers.map((layer) => ({ ...layer, canvas: layer.file ? make(stage, "canvas") : null, grid: null }));
+  const layers = view.layers.map((layer, i) => ({ ...layer, grid: grids[i], canvas: grids[i] ? make(stage, "canvas") : null }));
   const overlay = draw(stage, "svg", { viewBox: `0 0 ${view.width} ${view.height}`, preserveAspectRatio: "none" });
   const tip = make(stage, "div", "tip");
   tip.hidden = true;
@@ -86,12 +107,7 @@ function render() {
   for (const layer of layers) {
     if (layer.canvas) {
       layer.canvas.style.opacity = opacity;
-      readValues(layer.file.url).then((grid) => {
-        if (mine !== turn) return;
-        layer.grid = grid;
-        paint(layer.canvas, grid, layer.colours);
-        layer.canvas.dataset.ready = "yes";
-      });
+      paint(layer.canvas, layer.grid, layer.colours);
     }
     if (layer.box) {
       const [x0, y0, x1, y1] = layer.box;
@@ -173,7 +189,11 @@ function render() {
 
   function takePrompts() {
     stage.classList.add("asks");
-    const asked = structuredClone({ points: [], labels: [], box: null, ...view.prompts });
+    if (view.subject !== subject) sent = null;
+    subject = view.subject;
+    const answered = promptsOf(view.prompts);
+    if (JSON.stringify(sent) === JSON.stringify(answered)) sent = null;
+    const asked = structuredClone(sent || answered);
     const marks = draw(overlay, "g", {});
     for (const [name, value] of [["point inside", true], ["point outside", false]]) {
       const choice = make(make(bar, "label", "", ""), "input");
@@ -189,8 +209,13 @@ function render() {
     clear.addEventListener("click", () => {
       Object.assign(asked, { points: [], labels: [], box: null });
       mark();
-      trigger("input", asked);
+      send();
     });
+
+    function send() {
+      sent = structuredClone(asked);
+      trigger("input", sent);
+    }
 
     function mark(box = asked.box) {
       marks.replaceChildren();
@@ -214,6 +239,7 @@ function render() {
     const dragged = (event) => from && Math.hypot(event.clientX - from.x, event.clientY - from.y) > 5;
     stage.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
+      held = true;
       from = { x: event.clientX, y: event.clientY, at: position(event) };
       stage.setPointerCapture(event.pointerId);
     });
@@ -223,7 +249,12 @@ function render() {
     stage.addEventListener("pointercancel", () => {
       from = null;
       mark();
+      release();
     });
+    function release() {
+      held = false;
+      if (late) render();
+    }
     stage.addEventListener("pointerup", (event) => {
       if (!from) return;
       if (dragged(event)) asked.box = spanned(from.at, position(event));
@@ -233,7 +264,8 @@ function render() {
       }
       from = null;
       mark();
-      trigger("input", asked);
+      send();
+      release();
     });
     mark();
   }

@@ -122,7 +122,7 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
             "json": folder.write_json(record(file, found, level), f"{stem}.json"),
         }
 
-    def draw(found: Localization, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def draw(file: Path, found: Localization, asked: Mapping[str, Any]) -> dict[str, Any]:
         own = prompts_of(asked).empty
         heat = np.rint(found.cam * 255).astype(np.uint8)
         layers = [
@@ -152,7 +152,7 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
             layers[0]["shown"] = False
         warning = "This model was never trained: its answers mean nothing." if fresh else ""
         prompts = None if refiner is None else {"points": [], "labels": [], "box": None, **asked}
-        return app.view(folder, found.image, layers, warning=warning, prompts=prompts)
+        return app.view(folder, found.image, layers, warning=warning, prompts=prompts, subject=str(file))
 
     def said(file: Path, found: Localization) -> str:
         verdict = "not judged, the model was never trained" if found.untrained else found.verdict
@@ -178,13 +178,13 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
         found = decide(file, None, {})
         caption = f"{found.verdict}, {found.probability:.2f} ({file.name})"
         past, gallery = app.remember(folder, past, file, found.draw(max_side=640), caption)
-        return draw(found, {}), said(file, found), _level(found), {}, past, gallery
+        return draw(file, found, {}), said(file, found), _level(found), {}, past, gallery
 
     @app.said
     def change(image: dict[str, Any] | None, level: float, asked: dict[str, Any]) -> Any:
         file = folder.uploaded(image)
         found = decide(file, level, asked)
-        return draw(found, asked), said(file, found)
+        return draw(file, found, asked), said(file, found)
 
     @app.said
     def prompt(image: dict[str, Any] | None, level: float, given: gr.EventData) -> Any:
