@@ -247,3 +247,12 @@ def test_bert_does_not_replace_other_files(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(UserError, match="holds other files"):
         convert(tmp_path / "bert.tar.gz", tmp_path / "mine")
+
+
+@pytest.mark.parametrize("shape", [(), (-1,)])
+def test_entries_with_another_number_of_axes_are_one_sentence(shape: tuple[int, ...]) -> None:
+    state = small("detectron2")
+    name = next(name for name, tensor in state.items() if name.endswith("patch_embed.proj.weight"))
+    state[name] = state[name].reshape(-1) if shape else torch.tensor(1.0)
+    with pytest.raises(UserError, match="but not their shapes"):
+        convert_state_dict(state)
