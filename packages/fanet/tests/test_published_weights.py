@@ -21,7 +21,8 @@ BACKBONE = "tf_efficientnet_lite0"
 SIZE, STEPS = (192, 320), 45
 SEEDS = (0, 1, 2)
 MARGIN = 0.05
-"""Of validation mIoU, as the mean over the seeds. Measured:"""
+"""Of validation mIoU, as the mean over the seeds. Measured: 0.344 from ImageNet (0.316, 0.297, 0.420) and 0.188 from
+random weights (0.150, 0.254, 0.160)."""
 
 
 @pytest.fixture(scope="module")
