@@ -208,7 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
             for file, content in files.items()
         ]
         described = {"_id": "0", "id": name, "modelId": name, "sha": commit, "private": repository.private}
-        return self._answer({**described, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
+        card = {"cardData": {"license": "mit"}} if "README.md" in files else {}
+        return self._answer({**described, **card, "siblings": siblings, "tags": []})
 
     def _file(self, repository: Repository, revision: str, file: str) -> None:
         commit = repository.branches.get(revision, revision)

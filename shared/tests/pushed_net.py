@@ -15,6 +15,9 @@ from torch import nn
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
 from papers_shared.provenance import Origin
+from papers_shared.weights import fetch_weights
+
+__all__ = ["Net", "calls", "fetch_weights", "net", "os", "refused", "same"]
 
 
 @dataclass(frozen=True)

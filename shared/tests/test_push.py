@@ -36,6 +36,7 @@ def test_pushed_models_come_back(tmp_path: Path) -> None:
     with running_hub() as hub:
         code = f"""
 token = {TOKEN!r}
+os.environ["HF_TOKEN"] = token
 print(net().push_to_hub("me/net", private=True, token=token, commit_message="first"))
 same(Net.from_pretrained("me/net", token=token))
 print(net().push_to_hub("me/net", token=token, revision="v2"))
@@ -45,6 +46,10 @@ refused(Net.from_pretrained, "me/net", token=False, cache_dir={str(tmp_path / "e
 refused(Net.from_pretrained, "me/net", token=token, revision="v3")
 refused(net().push_to_hub, "me/net", token="hf_wrong")
 refused(net().push_to_hub, "strangers/net", token=token)
+found = fetch_weights("me/net", package="shared", beside=("config.json", "missing.json"))
+assert (found.origin, found.licence) == ("me/net/model.safetensors", "mit")
+assert found.file.with_name("config.json").is_file()
+refused(fetch_weights, "me/net/other.pth", package="shared")
 before = calls()
 same(Net.from_pretrained("me/net", local_files_only=True))
 refused(Net.from_pretrained, "me/other", local_files_only=True)
@@ -64,7 +69,7 @@ assert calls() > before + 4, "every file again"
     assert printed[0] == f"{hub.address}/me/net/commit/{list(repository.commits)[1]}"
     assert printed[2] == f"{hub.address}/me/net/discussions/1"
     assert all(line.startswith("refused: ") and len(line) < 400 for line in printed[3:])
-    assert len(printed) == 8
+    assert len(printed) == 9
 
 
 def test_without_a_network_nothing_is_pushed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,11 @@ from fanet.toy import write_zerowaste
 from fanet.train import train
 
 BACKBONE = "tf_efficientnet_lite0"
-SIZE = (192, 320)
-MARGIN = 0.1
-"""Of validation mIoU."""
+SIZE, STEPS = (192, 320), 45
+SEEDS = (0, 1, 2)
+MARGIN = 0.05
+"""Of validation mIoU, as the mean over the seeds. Measured: 0.344 from ImageNet (0.316, 0.297, 0.420) and 0.188 from
+random weights (0.150, 0.254, 0.160)."""
 
 
 @pytest.fixture(scope="module")
@@ -39,31 +41,34 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fine_tuned(scenes: Path, output: Path, pretrained: str, seed: int) -> tuple[float, Path]:
-    """The last validation mIoU of a short training, and its run folder."""
+def fine_tuned(scenes: Path, output: Path, pretrained: str, seed: int) -> float:
+    """The validation mIoU at the end of a short training."""
     AcceleratorState._reset_state(reset_partial_state=True)
     recipe, scale = toy(), (SIZE[1], SIZE[0])
     recipe = replace(
         recipe,
         model=replace(recipe.model, backbone=BACKBONE, pretrained=pretrained, test_scale=scale),
         data=replace(recipe.data, root=str(scenes), scale=scale, cache=str(output.parent / "cache")),
-        optim=replace(recipe.optim, batch_size=4, lr=5e-3, steps=60, warmup_steps=5),
-        run=replace(recipe.run, seed=seed, output=str(output), eval_every=60, checkpoint_every=60),
+        optim=replace(recipe.optim, batch_size=4, lr=5e-3, steps=STEPS, warmup_steps=5),
+        run=replace(recipe.run, seed=seed, output=str(output), eval_every=STEPS, checkpoint_every=STEPS),
     )
     run = train(recipe)
     lines = (run / "log.jsonl").read_text().splitlines()
-    return next(record["miou"] for record in map(json.loads, lines) if record["kind"] == "val"), run
+    return next(float(record["miou"]) for record in map(json.loads, lines) if record["kind"] == "val")
 
 
 @pytest.mark.weights
 def test_imagenet_weights_beat_random_ones(imagenet: Path, tmp_path: Path) -> None:
-    scenes = write_zerowaste(tmp_path / "scenes", seed=0, train=16, val=4, test=1, size=SIZE)
-    random, _ = fine_tuned(scenes, tmp_path / "random", "", 0)
-    pretrained, run = fine_tuned(scenes, tmp_path / "pretrained", str(imagenet), 0)
-    print(f"validation mIoU after 60 steps: {pretrained:.3f} from ImageNet, {random:.3f} from random weights")
-    assert pretrained > random + MARGIN
-    segmenter = Segmenter.from_pretrained(run / "last")
+    found = {"ImageNet": 0.0, "random": 0.0}
+    for seed in SEEDS:
+        scenes = write_zerowaste(tmp_path / f"scenes{seed}", seed=seed, train=16, val=4, test=1, size=SIZE)
+        for start, pretrained in (("ImageNet", str(imagenet)), ("random", "")):
+            miou = fine_tuned(scenes, tmp_path / f"{start}{seed}", pretrained, seed)
+            print(f"seed {seed}: validation mIoU {miou:.3f} from {start} weights", flush=True)
+            found[start] += miou / len(SEEDS)
+    assert found["ImageNet"] > found["random"] + MARGIN
+    segmenter = Segmenter.from_pretrained(tmp_path / "ImageNet0" / "last")
     assert segmenter.config.mean == pytest.approx((127.5,) * 3), (
-        "the mean of these weights, not ImageNet's usual one"
+        "the mean of these weights, not the usual one"
     )
     assert segmenter.origin.licence == "apache-2.0"

@@ -284,3 +284,12 @@ def test_declared_sizes_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_official(tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", [(), (-1,)])
+def test_entries_with_another_number_of_axes_are_one_sentence(shape: tuple[int, ...]) -> None:
+    state = small("detectron2")
+    name = next(name for name, tensor in state.items() if name.endswith("patch_embed.proj.weight"))
+    state[name] = state[name].reshape(-1) if shape else torch.tensor(1.0)
+    with pytest.raises(UserError, match="but not their shapes"):
+        convert_state_dict(state)

@@ -14,7 +14,9 @@ def base_models(origin: Origin) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits: str = "") -> str:
+def model_card(
+    name: str, config: Any, origin: Origin, *, task: str = "", limits: str = "", pixels: str = "0..255"
+) -> str:
     """Metadata and text about a saved model.
 
     Args:
@@ -22,6 +24,7 @@ def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits
         config: Its dataclass; `mean` and `std`, where there are any, are told as the preprocessing.
         task: As the Hub names tasks.
         limits: What to know before believing the model.
+        pixels: The range of colours that `mean` and `std` are for.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -66,6 +69,6 @@ def model_card(name: str, config: Any, origin: Origin, *, task: str = "", limits
     if hasattr(config, "mean") and hasattr(config, "std"):
         mean, std = (", ".join(f"{x:g}" for x in values) for values in (config.mean, config.std))
         sections.append(
-            f"## Preprocessing\n\nRGB in 0..255, minus ({mean}), over ({std}); the rest stands in config.json."
+            f"## Preprocessing\n\nRGB in {pixels}, minus ({mean}), over ({std}); the rest stands in config.json."
         )
     return "\n\n".join(sections) + "\n"

@@ -48,6 +48,8 @@ class PretrainedFolder:
     """Options that folders of earlier versions have in their configuration and that no longer describe the network."""
     PIPELINE_TAG: ClassVar[str] = ""
     """The task, as the Hub names it."""
+    PIXELS: ClassVar[str] = "0..255"
+    """The range of colours that `mean` and `std` of the configuration are for."""
     LIMITS: ClassVar[str] = ""
     """What a user of the model should know before believing it; stands in the card."""
     config: Any
@@ -190,7 +192,12 @@ class PretrainedFolder:
         from papers_shared.card import model_card
 
         return model_card(
-            _class_name(type(self)), self.config, self.origin, task=self.PIPELINE_TAG, limits=self.LIMITS
+            _class_name(type(self)),
+            self.config,
+            self.origin,
+            task=self.PIPELINE_TAG,
+            limits=self.LIMITS,
+            pixels=self.PIXELS,
         )
 
     @classmethod

@@ -42,6 +42,8 @@ class Weights:
     origin: str
     """The source as it was named, with the file taken from it."""
     from_hub: bool = False
+    licence: str = ""
+    """As the Hub's card of the repository says, where it was asked."""
 
     def sentence(self) -> str:
         """Source and digest, as a model's `config.json` and card say them."""
@@ -76,13 +78,13 @@ def fetch_weights(
 def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Weights:
     expected = _digest_of_option(sha256)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text.removeprefix(HUB))
-    path, from_hub = user_path(text), False
+    path, from_hub, licence = user_path(text), False, ""
     if scheme:
         file, origin = _from_address(text, scheme[1].lower(), expected, package), text
     elif path.exists():
         file, origin = _here(path, text)
     else:
-        file, origin = _from_hub(*_hub_name(text), beside)
+        file, origin, licence = _from_hub(*_hub_name(text), beside)
         from_hub = True
     if what := no_checkpoint(file):
         raise UserError(f"{origin} is {what}, not a checkpoint: download the file itself again")
@@ -91,7 +93,7 @@ def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Wei
         raise UserError(
             f"{origin} has the SHA-256 {digest}, not the {expected} of --sha256: do not use this file"
         )
-    return Weights(file, digest, origin, from_hub)
+    return Weights(file, digest, origin, from_hub, licence)
 
 
 def kept_file(address: str, package: str) -> Path:
@@ -150,11 +152,11 @@ def _only(names: list[str], where: str) -> str:
     raise UserError(f"{where} holds no weight file ({', '.join(SUFFIXES[:6])}); it holds {there}")
 
 
-def _from_hub(repository: str, name: str, beside: Sequence[str]) -> tuple[Path, str]:
+def _from_hub(repository: str, name: str, beside: Sequence[str]) -> tuple[Path, str, str]:
     from huggingface_hub import hf_hub_download
 
     try:
-        names, reached = _hub_files(repository)
+        names, licence, reached = _hub_files(repository)
         name = name or _only(names, repository)
         if name not in names and reached:
             raise UserError(
@@ -162,7 +164,7 @@ def _from_hub(repository: str, name: str, beside: Sequence[str]) -> tuple[Path, 
             )
         wanted = [name, *(extra for extra in beside if extra in names)]
         file, *_ = [hf_hub_download(repository, one, local_files_only=not reached) for one in wanted]
-        return Path(file), f"{repository}/{name}"
+        return Path(file), f"{repository}/{name}", licence
     except hub_problems() as error:
         raise _not_at_hand(repository, name, error) from error
 
@@ -176,8 +178,8 @@ def _not_at_hand(repository: str, name: str, error: Exception) -> UserError:
     )
 
 
-def _hub_files(repository: str) -> tuple[list[str], bool]:
-    """Names of the files of a Hub repository, and whether the Hub answered; otherwise those in the cache.
+def _hub_files(repository: str) -> tuple[list[str], str, bool]:
+    """Names of the files of a Hub repository, its licence, and whether the Hub answered; otherwise those in the cache.
 
     One request, as huggingface_hub's downloads repeat theirs for half a minute where there is no network.
     """
@@ -186,7 +188,12 @@ def _hub_files(repository: str) -> tuple[list[str], bool]:
 
     try:
         found = HfApi().model_info(repository, timeout=TIMEOUT_S)
-        return [file.rfilename for file in found.siblings or ()], True
+        licence = getattr(found.card_data, "license", None)
+        return (
+            [file.rfilename for file in found.siblings or ()],
+            licence if isinstance(licence, str) else "",
+            True,
+        )
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
             raise
@@ -198,7 +205,8 @@ def _hub_files(repository: str) -> tuple[list[str], bool]:
     if not branch.is_file():
         raise problem
     snapshot = cached / "snapshots" / branch.read_text(encoding="utf-8").strip()
-    return [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()], False
+    names = [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
+    return names, "", False
 
 
 def _from_address(address: str, scheme: str, expected: str, package: str) -> Path:

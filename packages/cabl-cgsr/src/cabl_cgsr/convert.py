@@ -8,6 +8,7 @@ with `weights_only=True` and a short list of harmless types.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ def convert(
     with forked_rng(0):
         localizer = Localizer.from_config(converted.config)
     localizer.load_state_dict(converted.tensors, strict=not converted.fresh)
-    localizer.origin = _origin(converted, weights.sentence())
+    localizer.origin = replace(_origin(converted, weights.sentence()), licence=weights.licence)
     localizer.save_pretrained(output)
     report = Report()
     report.add("note", weights.origin, f"its SHA-256 is {weights.digest}")

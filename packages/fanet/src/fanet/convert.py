@@ -66,7 +66,7 @@ def convert(source: Path | str, output: Path | str, sha256: str = "") -> Report:
     names = _class_names(weights.file.with_name(CONFIG), model.config.num_classes)
     if names and names != model.config.class_names:
         model.config = replace(model.config, class_names=names)
-    model.origin = Origin(start_weights=(f"all: {weights.sentence()}",))
+    model.origin = Origin(start_weights=(f"all: {weights.sentence()}",), licence=weights.licence)
     model.save_pretrained(output)
     report = Report()
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -95,7 +95,7 @@ def convert(source: Path | str, output: Path | str, vocabulary: Path | str = "",
             words = read_vocabulary(vocabulary)
             check_size(words, converted.config, vocabulary)
             model.extra_files = {VOCABULARY: words}
-        model.origin = Origin(start_weights=(f"all: {weights.sentence()}",))
+        model.origin = Origin(start_weights=(f"all: {weights.sentence()}",), licence=weights.licence)
         model.save_pretrained(output)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         written = f"plvl.{type(model).__name__} with {parameters:,} parameters written"

@@ -64,7 +64,7 @@ def find_start(config: ModelConfig) -> StartWeights:
     weights = fetch_weights(config.pretrained, package="fanet", beside=(CONFIG,), option="--model.pretrained")
     description = weights.file.with_name(CONFIG)
     if weights.file.name not in SAME_WEIGHTS or not description.is_file():
-        return StartWeights(weights)
+        return StartWeights(weights, licence=weights.licence)
     saved, licence = _described(read_json(description), str(description))
     for name in OF_THE_BACKBONE:
         if name in saved and str(saved[name]).split(".")[0] != str(getattr(config, name)).split(".")[0]:
@@ -72,7 +72,7 @@ def find_start(config: ModelConfig) -> StartWeights:
                 f"--model.pretrained {config.pretrained!r} was trained with {name} {saved[name]}, not "
                 f"{getattr(config, name)}"
             )
-    return StartWeights(weights, saved, licence)
+    return StartWeights(weights, saved, licence or weights.licence)
 
 
 def follow_weights(config: ModelConfig, start: StartWeights | None = None) -> ModelConfig:

@@ -52,6 +52,7 @@ class PLVL(nn.Module, PretrainedFolder):
 
     EXTRA_FILES: ClassVar[tuple[str, ...]] = (VOCABULARY,)
     PIPELINE_TAG: ClassVar[str] = "zero-shot-object-detection"
+    PIXELS: ClassVar[str] = "0..1"
     LIMITS: ClassVar[str] = (
         "It answers every sentence with one box and one mask, whether or not the image shows what the sentence names."
     )
