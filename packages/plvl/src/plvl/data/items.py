@@ -184,7 +184,10 @@ class RowMaker:
             return size_of(item.width, item.height, where)
         path = item.image["path"]
         if path is None or path != self._sizes[0]:
-            self._sizes = (path or "", image_size({"image": item.image, "name": item.name}))
+            try:
+                self._sizes = (path or "", image_size({"image": item.image, "name": item.name}))
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
         return self._sizes[1]
 
     def _decoded(self, item: Item, height: int, width: int, where: str, listing: Listing) -> _Mask | None:
