@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import datasets
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from releases import write_refer
 from shapes import small, write_shapes
 
 from papers_shared.errors import UserError
@@ -135,3 +137,14 @@ def test_a_worker_says_one_sentence(tmp_path: Path) -> None:
         next(loaded(loader))
     assert str(told.value).startswith(str(tmp_path / "data" / "images" / "train-19.png"))
     assert "Traceback" not in str(told.value)
+
+
+def test_a_broken_reference_of_refer_is_named_among_sound_ones(tmp_path: Path) -> None:
+    root = write_refer(tmp_path, "refcoco", "unc", {"train": [1, 2], "val": [3]}) / "refcoco"
+    refs = pickle.loads((root / "refs(unc).p").read_bytes())
+    refs[1]["ann_id"] = 77
+    (root / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    report = check(DataConfig(root=str(root)), progress=False)
+    (problem,) = {finding.message for finding in report.errors}
+    assert "reference 2 does not fit instances.json: it has no ann_id 77" in problem
+    assert any(finding.message.startswith("1 images, 2 expressions") for finding in report.findings)

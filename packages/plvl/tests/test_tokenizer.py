@@ -77,6 +77,11 @@ def test_a_typed_special_piece_is_text(piece: str) -> None:
         assert mask[0].tolist() == mask[1].tolist()
 
 
+def test_a_warning_repeats_no_endless_word() -> None:
+    (told,) = Tokenizer(make_vocabulary(["man"], 200), 12).warnings("man " + "кот" * 10_000)
+    assert told.endswith(f"{'кот' * 13}к...")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_piece() -> None:
     assert vocabulary_pieces(b"\xef\xbb\xbf" + VOCABULARY) == vocabulary_pieces(VOCABULARY)
 

@@ -26,6 +26,8 @@ VOCABULARY = "vocab.txt"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TYPED = re.compile("|".join(map(re.escape, SPECIAL)))
 """Special pieces that a person typed: words like any others, as in the authors' code, which writes them small first."""
+LONGEST_TOLD, MOST_TOLD = 40, 10
+"""Letters of a word, and words, that a warning repeats."""
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 MARKS = "!\"#$%&'()*+,-./:;<=>?@[]_{|}~"
 
@@ -83,7 +85,9 @@ class Tokenizer:
             unread = dict.fromkeys(sentence[start:end] for start, end in unknown)
             words = sum(valid for valid in encoding.attention_mask) - 2
             which = "no word of the sentence is" if len(unknown) == words else "some words are not"
-            warnings.append(f"{which} in the vocabulary of the model: {', '.join(unread)}")
+            told = [word if len(word) <= LONGEST_TOLD else f"{word[:LONGEST_TOLD]}..." for word in unread]
+            listed = ", ".join(told[:MOST_TOLD]) + (", ..." if len(told) > MOST_TOLD else "")
+            warnings.append(f"{which} in the vocabulary of the model: {listed}")
         return warnings
 
     def _encode(self, sentence: str) -> Encoding:

@@ -20,7 +20,7 @@ from plvl.config import DataConfig
 from plvl.data.image_paths import COCO_NAME
 from plvl.data.mixtures import ImageNumbers
 from plvl.data.pixels import values_of
-from plvl.data.readers import open_split, splits_of
+from plvl.data.readers import open_usable, splits_of
 from plvl.data.sources.visual_genome import coco_images
 
 SEEN = "val or test images that were seen in training"
@@ -61,7 +61,7 @@ def audit(
     for split in splits_of(data):
         if split != data.train_split:
             audited[split] = _Images()
-            audited[split].add(open_split(data, split))
+            audited[split].add(open_usable(data, split)[0])
     sources = _training(data, training)
     if visual_genome:
         sources["all of Visual Genome"] = seen = ImageNumbers()
@@ -92,7 +92,7 @@ def _training(data: DataConfig, folders: Sequence[str]) -> dict[str, ImageNumber
             if number:
                 raise UserError(f"{folder} has no split {config.train_split!r} to audit against")
             continue
-        rows = open_split(config, config.train_split)
+        rows, _ = open_usable(config, config.train_split)
         for source, image_id, photo_id, image in values_of(rows, "source", "image_id", "photo_id", "image"):
             where = f"the train split, {source}" if not number else f"{folder}, {source}"
             sources[where].add(image_id or str(image["path"]), photo_id)

@@ -9,6 +9,7 @@ unless an option says otherwise.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from papers_shared.errors import UserError
 from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, photo_of
 from plvl.data.items import Item, Items, Listing, Reading
-from plvl.data.pixels import RAW
+from plvl.data.pixels import RAW, Row, file_entry
 from plvl.data.sources.fields import items_of
 
 SPLITS = {"validation": "val"}
@@ -78,6 +79,14 @@ def hub(
 def _read(listing: Listing, images: str | Path, reading: Reading, loaded: Splits | None) -> Items:
     name = listing.name
     finder = ImageFinder("coco", [images], allow_outside=reading.allow_outside)
+    known = [str(Path(folder).resolve()) for folder in (name, datasets.config.HF_CACHE_HOME)]
+
+    def find(path: str, where: str) -> Row:
+        """An image below the set or the Hub's cache, where sets of image folders are unpacked, or as it is named."""
+        whole = os.path.realpath(path) if os.path.isabs(path) and "\0" not in path else ""
+        below = any(whole.startswith(folder + os.sep) for folder in known)
+        return file_entry(path) if below else finder.entry(path, where)
+
     for split, rows in (load_hub(name) if loaded is None else loaded).items():
         if set(rows.column_names) >= OBJECTS:
             yield from _objects(listing, SPLITS.get(split, split), rows, finder)
@@ -95,7 +104,7 @@ def _read(listing: Listing, images: str | Path, reading: Reading, loaded: Splits
                     f"{part}/{index:06d}",
                     listing,
                     reading,
-                    finder.entry,
+                    find,
                     source=Path(name).name,
                     bbox="xywh",
                 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from papers_shared.entries import is_text, numbers_of, shown, size_of
+from papers_shared.entries import is_text, numbers_of, one_line, shown, size_of
 from papers_shared.errors import UserError
 from plvl.config import BoxFormat, BoxUnit, DataConfig
 from plvl.data.masks import (
@@ -105,7 +105,7 @@ class Listing:
         """Note a mistake in `broken`, or raise it."""
         if self.broken is None:
             raise error
-        self.broken.append(str(error))
+        self.broken.append(one_line(str(error)))
 
     def leave_out(self, reason: str) -> None:
         """Count one item that is left out."""
@@ -184,7 +184,10 @@ class RowMaker:
             return size_of(item.width, item.height, where)
         path = item.image["path"]
         if path is None or path != self._sizes[0]:
-            self._sizes = (path or "", image_size({"image": item.image, "name": item.name}))
+            try:
+                self._sizes = (path or "", image_size({"image": item.image, "name": item.name}))
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
         return self._sizes[1]
 
     def _decoded(self, item: Item, height: int, width: int, where: str, listing: Listing) -> _Mask | None:

@@ -107,7 +107,9 @@ def splits_of(data: DataConfig) -> tuple[str, ...]:
     """
     layout, root = locate(data)
     if layout in RELEASES:
-        return tuple(dict.fromkeys(split for split, _ in listing_of(data).read()))
+        listing = listing_of(data)
+        listing.broken = []  # told where a split is opened
+        return tuple(dict.fromkeys(split for split, _ in listing.read()))
     if layout != "dataset":
         return folder_splits(layout, root)
     with quiet():

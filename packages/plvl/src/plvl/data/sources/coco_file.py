@@ -43,8 +43,9 @@ def _read(listing: Listing, images_folder: str | Path, reading: Reading) -> Item
         roots = [images_folder, file.parent, file.parent / split, file.parent.parent]
         finder = ImageFinder("coco", roots, allow_outside=reading.allow_outside)
         images, annotations = indexed(file)
-        alone = Counter(annotation.get("image_id") for annotation in annotations if _key(annotation))
-        owners = Counter(annotation.get("image_id") for annotation in annotations)
+        about = [annotation for annotation in annotations if is_id(annotation.get("image_id"))]
+        alone = Counter(annotation["image_id"] for annotation in about if _key(annotation))
+        owners = Counter(annotation["image_id"] for annotation in about)
         for image in images.values():
             if not owners[image["id"]]:
                 listing.leave_out(NO_OBJECT)
@@ -96,7 +97,7 @@ def by_id(entries: list[dict[str, Any]], where: str) -> dict[Any, dict[str, Any]
     found: dict[Any, dict[str, Any]] = {}
     for number, entry in enumerate(entries):
         key = entry.get("id")
-        if not isinstance(key, int | str) or isinstance(key, bool):
+        if not is_id(key):
             raise UserError(f"{where}: number {number} has the id {shown(key)}")
         if found.get(key, entry) != entry:
             raise UserError(f"{where}: two have the id {shown(key)}")
@@ -104,9 +105,14 @@ def by_id(entries: list[dict[str, Any]], where: str) -> dict[Any, dict[str, Any]
     return found
 
 
+def is_id(value: Any) -> bool:
+    """Whether a value can number something: True and 1 are one key of a dictionary."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
 def _image_of(annotation: dict[str, Any], images: dict[Any, dict[str, Any]], where: str) -> dict[str, Any]:
     number = annotation.get("image_id")
-    if not isinstance(number, int | str) or number not in images:
+    if not is_id(number) or number not in images:
         raise UserError(f"{where}: there is no image with the id {shown(number)}")
     return images[number]
 

@@ -99,7 +99,7 @@ def items_of(
         raise UserError(f"{where}: neither `box` nor `mask`")
     image = known[image_key]
     if isinstance(image, dict):
-        row: Row = {"path": image.get("path"), "bytes": image.get("bytes")}
+        row = _stored(image, f"{where}: `{image_key}`", find)
         named = next((known[key] for key in IMAGES if isinstance(known.get(key), str)), "")
         file = Path(named or str(image.get("path") or "")).name
     else:
@@ -123,7 +123,7 @@ def items_of(
             box=box,
             box_format=box_format,
             box_unit=reading.box_unit,
-            shape=_mask(known[mask_key], where, masks, reading) if mask_key else None,
+            shape=_mask(known[mask_key], where, masks, reading, find) if mask_key else None,
             invert_mask=reading.invert_masks,
             image_id=own or coco_id(file) or file,
             photo_id=text_of(known, "photo_id", where, default=""),
@@ -224,9 +224,22 @@ def _number(value: Any, where: str) -> Any:
         raise UserError(f"{where}: {shown(value)} is no number") from None
 
 
-def _mask(value: Any, where: str, masks: Path | None, reading: Reading) -> Any:
+def _stored(image: Mapping[str, Any], where: str, find: Callable[[str, str], Row]) -> Row:
+    """An image of a data set: its content, or the path of a file."""
+    content, path = image.get("bytes"), image.get("path")
+    if isinstance(content, bytes) and content:
+        return {"path": path if isinstance(path, str) else None, "bytes": content}
+    if content or not isinstance(path, str):
+        raise UserError(f"{where} holds no image: {shown(image)}")
+    return find(path, where)
+
+
+def _mask(
+    value: Any, where: str, masks: Path | None, reading: Reading, find: Callable[[str, str], Row]
+) -> Any:
     if isinstance(value, dict) and "counts" not in value and {"bytes", "path"} & value.keys():
-        return value.get("bytes") or value.get("path")
+        stored = _stored(value, f"{where}: the mask", find)
+        return stored["bytes"] or stored["path"]
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith(("[", "{")):

@@ -12,7 +12,7 @@ from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, Kind, coco_id, photo_of
 from plvl.data.items import Item, Items, Listing, Reading
 from plvl.data.safe_pickle import load_plain
-from plvl.data.sources.coco_file import by_id, indexed
+from plvl.data.sources.coco_file import by_id, indexed, is_id
 
 SETS = {
     "refcoco_unc": ("refcoco", "unc"),
@@ -93,7 +93,7 @@ def _of(
     found: dict[Any, dict[str, Any]], ref: dict[str, Any], key: str, where: str, file: Path
 ) -> dict[str, Any]:
     number = ref.get(key)
-    if not isinstance(number, int | str) or number not in found:
+    if not is_id(number) or number not in found:
         kind = "" if isinstance(number, int) else ", and ids are whole numbers there"
         raise UserError(f"{where} does not fit {file.name}: it has no {key} {shown(number)}{kind}")
     return found[number]
