@@ -88,6 +88,15 @@ class Kept(Generic[T]):
             UserError: What `compute` raises; nothing is kept then.
         """
         key = file_digest(file)
+        try:
+            return self._value(key, file)
+        except UserError as error:  # where the server keeps it is nobody's business
+            raise UserError(str(error).replace(str(file), file.name)) from error
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _value(self, key: str, file: Path) -> T:
         found = self._find(key)
         if found is None:
             with self._computing:  # whoever waited here may find it done
@@ -97,9 +106,6 @@ class Kept(Generic[T]):
                     found = (value, self.nbytes(value))
                     self._keep(key, found)
         return found[0]
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def _find(self, key: str) -> tuple[T, int] | None:
         with self._guard:
@@ -301,8 +307,9 @@ def ready(*files: str | None) -> list[Any]:
     return [gr.DownloadButton(value=file, interactive=file is not None) for file in files]
 
 
-def history_of(image: gr.Image) -> tuple[gr.State, gr.Gallery]:
-    """The answers of a session, and the gallery that shows them; one that is chosen brings its image back."""
+def history_of(image: gr.Image) -> tuple[gr.State, gr.Gallery, Any]:
+    """The answers of a session, the gallery that shows them, and the event that one is chosen, which brings its image
+    back."""
     past = gr.State([])
     with gr.Accordion("History of this session", open=False):
         gallery = gr.Gallery(
@@ -313,8 +320,7 @@ def history_of(image: gr.Image) -> tuple[gr.State, gr.Gallery]:
     def again(entries: list[dict[str, str]], chosen: gr.SelectData) -> Any:
         return entries[chosen.index]["file"]
 
-    gallery.select(again, past, image, api_visibility="private", queue=False)
-    return past, gallery
+    return past, gallery, gallery.select(again, past, image, api_visibility="private", queue=False)
 
 
 def remember(
@@ -406,8 +412,8 @@ def examples(
     folder: Folder,
     image: gr.Image,
     *others: Any,
-) -> None:
-    """Images to begin with.
+) -> Any:
+    """Images to begin with, and the event that one is chosen.
 
     Args:
         given: Files, folders or globs, 12 images of them at most; none: what `make` draws.
@@ -419,7 +425,17 @@ def examples(
         filled = [image]
     else:
         rows, filled = [list(row) for row in make(folder.new("examples"))], [image, *others]
-    gr.Examples(rows, filled, cache_examples=False, label="Examples", elem_id="examples")
+    shown = gr.Examples(rows, filled, cache_examples=False, label="Examples", elem_id="examples")
+    return shown.load_input_event
+
+
+def brought(image: gr.Image, viewer: gr.HTML, *chosen: Any) -> list[Any]:
+    """What listens to an image that is dropped, pasted, or `chosen` elsewhere; one taken away leaves the viewer.
+
+    Its event `change` comes twice for one image, so only the browser listens to that.
+    """
+    image.change(None, [image, viewer], viewer, js="(image, view) => (image ? view : null)")
+    return [image.upload, *(event.then for event in chosen)]
 
 
 @contextmanager

@@ -226,16 +226,19 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
                     0, 1, 0.5, step=0.01, label="Threshold of the map", elem_id="level",
                     info="what exceeds it is the coarse mask; the network is not asked again",
                 )  # fmt: skip
-                app.examples(options.examples, draw_examples, folder, image)
+                chosen = app.examples(options.examples, draw_examples, folder, image)
             with gr.Column(scale=3, min_width=480):
                 about = gr.Markdown(elem_id="verdict")
                 viewer = app.viewer()
                 files = app.downloads(*KINDS)
-        past, gallery = app.history_of(image)
+        past, gallery, again = app.history_of(image)
         same = {"trigger_mode": "always_last", "show_progress_on": viewer, **app.EVENT}
         quiet = same | {"show_progress": "hidden"}
         changes = [
-            image.change(show, [image, past], [viewer, about, level, asked, past, gallery], **same),
+            *(
+                listen(show, [image, past], [viewer, about, level, asked, past, gallery], **same)
+                for listen in app.brought(image, viewer, chosen, again)
+            ),
             level.input(change, [image, level, asked], [viewer, about], **quiet),
             viewer.input(prompt, [image, level], [viewer, about, asked], **same),
         ]

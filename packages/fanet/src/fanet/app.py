@@ -99,20 +99,21 @@ def page(segmenter: Segmenter, options: AppOptions, folder: app.Folder, *, name:
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 image = app.upload()
-                app.examples(options.examples, draw_examples, folder, image)
+                chosen = app.examples(options.examples, draw_examples, folder, image)
             with gr.Column(scale=3, min_width=480):
                 viewer = app.viewer()
                 about = gr.Markdown(elem_id="about")
                 files = app.downloads("Mask", "Overlay", "JSON")
-        past, gallery = app.history_of(image)
-        image.change(
-            show,
-            [image, past],
-            [viewer, about, *files, past, gallery],
-            trigger_mode="always_last",
-            show_progress_on=viewer,
-            **app.EVENT,
-        )
+        past, gallery, again = app.history_of(image)
+        for listen in app.brought(image, viewer, chosen, again):
+            listen(
+                show,
+                [image, past],
+                [viewer, about, *files, past, gallery],
+                trigger_mode="always_last",
+                show_progress_on=viewer,
+                **app.EVENT,
+            )
         gr.api(answer, api_name="segment", concurrency_id=app.NETWORK, concurrency_limit=app.AT_ONCE)
     return built
 

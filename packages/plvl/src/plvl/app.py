@@ -175,14 +175,15 @@ def page(model: PLVL, options: AppOptions, folder: app.Folder, *, name: str, toy
                     label="Sentence", placeholder="the man in the blue shirt", max_lines=1, elem_id="sentence"
                 )
                 find_button = gr.Button("Find", variant="primary", elem_id="find")
-                app.examples(options.examples, draw_examples, folder, image, sentence)
+                chosen = app.examples(options.examples, draw_examples, folder, image, sentence)
             with gr.Column(scale=3, min_width=480):
                 viewer = app.viewer()
                 about = gr.Markdown(elem_id="about")
                 files = app.downloads("Mask", "Overlay", "JSON")
-        past, gallery = app.history_of(image)
+        past, gallery, again = app.history_of(image)
         same = {"show_progress_on": viewer, **app.EVENT}
-        image.change(take, [image, asked], [viewer, about, *files], trigger_mode="always_last", **same)
+        for listen in app.brought(image, viewer, chosen, again):
+            listen(take, [image, asked], [viewer, about, *files], trigger_mode="always_last", **same)
         gr.on(
             [sentence.submit, find_button.click],
             ask,
