@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,3 +68,14 @@ def test_a_file_that_disagrees_is_not_kept(
 def test_mistakes_are_one_sentence(localizer: Localizer, tmp_path: Path, name: str, size: int) -> None:
     with pytest.raises(UserError):
         export(localizer, tmp_path / name, size=size)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.filterwarnings("ignore:this CPU has no bfloat16")
+def test_eager_may_compute_in_half_precision(model_folder: Path, tmp_path: Path, precision: Any) -> None:
+    report = export(
+        Localizer.from_pretrained(model_folder), tmp_path / "net.pt2", size=64, precision=precision
+    )
+    assert report.precision == precision
+    assert report.agrees
+    assert report.difference > 1e-5, "eager did not compute in float32"

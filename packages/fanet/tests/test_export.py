@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,3 +77,12 @@ def test_a_missing_extra_names_the_install_line(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"needs onnx: pip install 'fanet\[onnx\]'"):
         export(segmenter, tmp_path / "net.onnx", height=64, width=64)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.filterwarnings("ignore:this CPU has no bfloat16")
+def test_eager_may_compute_in_half_precision(segmenter: Segmenter, tmp_path: Path, precision: Any) -> None:
+    report = export(segmenter, tmp_path / "net.pt2", height=64, width=64, precision=precision)
+    assert report.precision == precision
+    assert report.agrees
+    assert report.difference > 1e-5, "eager did not compute in float32"

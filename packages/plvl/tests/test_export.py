@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,3 +86,12 @@ def test_refusals(model: PLVL, tmp_path: Path) -> None:
     dropping = replace(model.config, decoder="eevg", elimination=TABLE_7_MODELS["EEVG"].elimination)
     with pytest.raises(UserError, match="drops tokens"):
         export(PLVL.from_config(dropping), tmp_path / "net.pt2")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.filterwarnings("ignore:this CPU has no bfloat16")
+def test_eager_may_compute_in_half_precision(model: PLVL, tmp_path: Path, precision: Any) -> None:
+    report = export(model, tmp_path / "net.pt2", precision=precision)
+    assert report.precision == precision
+    assert report.agrees
+    assert report.difference > 1e-5, "eager did not compute in float32"

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from papers_shared.errors import UserError
+from papers_shared.types import Precision
 
 Format = Literal["torch", "onnx"]
 SUFFIXES: dict[str, Format] = {".pt2": "torch", ".onnx": "onnx"}
-TOLERANCE = 1e-4
-"""Largest difference from eager, relative to the largest value of each output, of a file that is kept."""
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-3, "bf16": 0.2, "fp16": 0.03}
+"""Largest difference from eager in a precision, relative to the largest value of each output, of a file that is kept;
+of half precision as much as a network's maps, which are small sums of large parts, come to differ.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,18 @@ class Exported:
     format: Format
     difference: float
     """As `write_checked` returns it."""
+    precision: Precision
+    """What eager computed in. The file computes in float32."""
 
     @property
     def agrees(self) -> bool:
         """Whether the file was kept; NaN never agrees."""
-        return self.difference <= TOLERANCE
+        return self.difference <= TOLERANCES[self.precision]
 
     def conclude(self) -> int:
         """Print whether the file was kept; the exit code of the verb: 0, or 1 where it was not."""
         if not self.agrees:
-            print(f"that is more than {TOLERANCE:g}: {self.path} was not written")
+            print(f"that is more than {TOLERANCES[self.precision]:g}: {self.path} was not written")
             return 1
         print(f"written: {self.path}")
         return 0
@@ -63,14 +68,16 @@ def write_checked(
     format: Format,
     *,
     package: str,
+    precision: Precision = "fp32",
     smallest: float = 0.0,
 ) -> float:
-    """Write `model` as one file at `output`, unless what the written file answers is more than `TOLERANCE` off.
+    """Write `model` as one file at `output`, unless what the written file answers is too far off (`TOLERANCES`).
 
     Args:
         model: Takes the inputs in order and returns a tensor or a tuple of tensors; in eval mode, on the CPU.
         expected: Eager's answer to `inputs`, in order.
         texts: Stored inside the file: in `extra_files` of a .pt2, in the metadata of an ONNX model.
+        precision: What eager computed in.
         package: Whose `onnx` extra the error about a missing library names.
         smallest: Differences are relative to this at least.
 
@@ -90,11 +97,11 @@ def write_checked(
             write_onnx(model, inputs, list(expected), texts, written, package)
             found = run_onnx(written, inputs)
         differences = [
-            (one - other).abs().max() / other.abs().max().clamp(min=smallest)
+            (one - other.float()).abs().max() / other.float().abs().max().clamp(min=smallest)
             for one, other in zip(found, expected.values(), strict=True)
         ]
         difference = float(torch.stack(differences).max())  # NaN if one of them is
-        if difference <= TOLERANCE:
+        if difference <= TOLERANCES[precision]:
             written.replace(output)
     return difference
 

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.devices import autocast, choose_precision
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.provenance import check_trained
+from papers_shared.types import Precision
 
 if TYPE_CHECKING:
     from cabl_cgsr.options import ExportOptions
@@ -44,9 +46,13 @@ def export(
     format: Literal["auto", "torch", "onnx"] = "auto",
     size: int = 512,
     batch: int = 1,
+    precision: Precision = "fp32",
     untrained: bool = False,
 ) -> ExportReport:
     """Export the localizer; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Args:
+        precision: What eager computes in for that; the file computes in float32.
 
     Raises:
         UserError: a network that was never trained (unless `untrained`), unknown suffix, a size that is no multiple
@@ -59,14 +65,22 @@ def export(
         raise UserError(f"--size {size}, --batch {batch}: a multiple of 16 from 32 on, and 1 or more images")
     model = _Plain(copy.deepcopy(localizer).cpu().to(memory_format=torch.contiguous_format)).eval()
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    computed = choose_precision(precision, torch.device("cpu"))
+    with torch.no_grad(), autocast(model, computed):
         expected = dict(zip(OUTPUTS, model(images), strict=True))
     config = json.dumps(dataclass_to_json(localizer.config))
     difference = write_checked(
-        model, {"images": images}, expected, {"config.json": config}, output, kind, package="cabl-cgsr"
+        model,
+        {"images": images},
+        expected,
+        {"config.json": config},
+        output,
+        kind,
+        package="cabl-cgsr",
+        precision=computed,
     )
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    return ExportReport(output, kind, difference, (batch, 3, size, size), shapes)
+    return ExportReport(output, kind, difference, computed, (batch, 3, size, size), shapes)
 
 
 class _Plain(nn.Module):
@@ -91,9 +105,10 @@ def run(options: ExportOptions) -> int:
         format=options.format,
         size=options.size,
         batch=options.batch,
+        precision=options.precision,
         untrained=options.untrained,
     )
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.output_shapes.items())
     print(f"{report.format} export {list(report.input_shape)} -> {shapes}")
-    print(f"max relative difference from eager {report.difference:.2e}")
+    print(f"max relative difference from eager in {report.precision} {report.difference:.2e}")
     return report.conclude()

@@ -209,6 +209,8 @@ class ExportOptions:
     """Side of the square input in pixels, a multiple of 16; the exported network takes this size only."""
     batch: Annotated[int, Within(1, 4096)] = 1
     """Images per call."""
+    precision: Precision = "fp32"
+    """What eager computes in where the file is compared with it; the file itself computes in float32."""
     untrained: bool = False
     """Export a model whose parts were never trained, too."""
     overwrite: bool = False

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from fanet.modeling.segmenter import Segmenter
 from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.devices import autocast, choose_precision
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.provenance import check_trained
+from papers_shared.types import Precision
 
 if TYPE_CHECKING:
     from fanet.options import ExportOptions
@@ -46,9 +48,13 @@ def export(
     height: int = 512,
     width: int = 928,
     batch: int = 1,
+    precision: Precision = "fp32",
     untrained: bool = False,
 ) -> ExportReport:
     """Export the segmenter's main head; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Args:
+        precision: What eager computes in for that; the file computes in float32.
 
     Raises:
         UserError: a network that was never trained (unless `untrained`), unknown suffix, a size below 32, or the onnx
@@ -64,7 +70,8 @@ def export(
     reference = copy.deepcopy(segmenter).cpu().eval()
     reference.auxiliary_head = None
     images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    computed = choose_precision(precision, torch.device("cpu"))
+    with torch.no_grad(), autocast(reference, computed):
         expected = reference(images).logits
     model = _Logits(reference.to(memory_format=torch.contiguous_format)).eval()
     config = json.dumps(dataclass_to_json(segmenter.config))
@@ -76,8 +83,9 @@ def export(
         output,
         kind,
         package="fanet",
+        precision=computed,
     )
-    return ExportReport(output, kind, difference, (batch, 3, height, width), tuple(expected.shape))
+    return ExportReport(output, kind, difference, computed, (batch, 3, height, width), tuple(expected.shape))
 
 
 class _Logits(nn.Module):
@@ -101,8 +109,12 @@ def run(options: ExportOptions) -> int:
         height=options.height,
         width=options.width,
         batch=options.batch,
+        precision=options.precision,
         untrained=options.untrained,
     )
     shapes = f"{'x'.join(map(str, report.input_shape))} -> {'x'.join(map(str, report.output_shape))}"
-    print(f"{report.format} export {shapes}: max relative difference from eager {report.difference:.2e}")
+    print(
+        f"{report.format} export {shapes}: max relative difference from eager "
+        f"in {report.precision} {report.difference:.2e}"
+    )
     return report.conclude()

@@ -147,6 +147,8 @@ class ExportOptions:
     """Width of the network's input in pixels; the default fits a 1920x1080 image in the test pipeline."""
     batch: Annotated[int, Within(1, 65_535)] = 1
     """Images per call."""
+    precision: Precision = "fp32"
+    """What eager computes in where the file is compared with it; the file itself computes in float32."""
     untrained: bool = False
     """Export a model whose parts were never trained, too."""
     overwrite: bool = False

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from papers_shared.dataclass_json import dataclass_to_json
+from papers_shared.devices import autocast, choose_precision
 from papers_shared.errors import UserError
 from papers_shared.export import Exported, export_format, write_checked
 from papers_shared.files import check_new
 from papers_shared.hub import open_model
 from papers_shared.provenance import check_trained
+from papers_shared.types import Precision
 from plvl.config import ModelConfig
 from plvl.modeling.plvl import PLVL
 from plvl.tokenizer import VOCABULARY
@@ -47,9 +49,13 @@ def export(
     *,
     format: Literal["auto", "torch", "onnx"] = "auto",
     batch: int = 1,
+    precision: Precision = "fp32",
     untrained: bool = False,
 ) -> ExportReport:
     """Export the network; the file appears at `output` only if it agrees with eager (`agrees`).
+
+    Args:
+        precision: What eager computes in for that; the file computes in float32.
 
     Raises:
         UserError: a network that was never trained (unless `untrained`), Unknown suffix, a batch below 1, a network
@@ -65,16 +71,25 @@ def export(
         raise UserError("EEVG's decoder drops tokens by their scores: a file of fixed shapes cannot")
     reference = _Tuple(copy.deepcopy(model).cpu()).eval()
     inputs = _inputs(model, batch)
-    with torch.no_grad():
+    computed = choose_precision(precision, torch.device("cpu"))
+    with torch.no_grad(), autocast(reference, computed):
         expected = dict(zip(_names(config), reference(*inputs.values()), strict=True))
     texts = {"config.json": json.dumps(dataclass_to_json(config))}
     if VOCABULARY in model.extra_files:
         texts[VOCABULARY] = model.extra_files[VOCABULARY].decode()
     difference = write_checked(
-        reference, inputs, expected, texts, output, kind, package="plvl", smallest=SMALLEST
+        reference,
+        inputs,
+        expected,
+        texts,
+        output,
+        kind,
+        package="plvl",
+        precision=computed,
+        smallest=SMALLEST,
     )
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    return ExportReport(output, kind, difference, shapes)
+    return ExportReport(output, kind, difference, computed, shapes)
 
 
 class _Tuple(nn.Module):
@@ -112,8 +127,12 @@ def run(options: ExportOptions) -> int:
         options.output,
         format=options.format,
         batch=options.batch,
+        precision=options.precision,
         untrained=options.untrained,
     )
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
-    print(f"{report.format} export, {shapes}: max relative difference from eager {report.difference:.2e}")
+    print(
+        f"{report.format} export, {shapes}: max relative difference from eager "
+        f"in {report.precision} {report.difference:.2e}"
+    )
     return report.conclude()

@@ -129,6 +129,8 @@ class ExportOptions:
     """auto: by the suffix of the file."""
     batch: int = 1
     """Images and sentences per call."""
+    precision: Precision = "fp32"
+    """What eager computes in where the file is compared with it; the file itself computes in float32."""
     untrained: bool = False
     """Export a model whose parts were never trained, too."""
     overwrite: bool = False

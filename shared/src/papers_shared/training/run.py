@@ -180,10 +180,10 @@ class TrainingRun:
         )
         self._progress.line(str(self.plan))
         scaler = self.accelerator.scaler
+        self._scale = scaler.get_scale() if scaler is not None and self.ema is not None else 0.0
         with self._signals:
             for step in range(self.start, self.steps):
                 self._began = time.perf_counter()
-                self._scale = scaler.get_scale() if scaler is not None and self.ema is not None else 0.0
                 set_seed(sample_seed(self.options.seed, step, self.accelerator.process_index) % 2**32)
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(self.optim, step, len(self.samples), base=group["base_lr"])
@@ -245,8 +245,12 @@ class TrainingRun:
 
     def update_average(self) -> None:
         """Let the moving average follow the weights, if there is one and the loss scaler did not skip the step."""
-        scaler = self.accelerator.scaler
-        if self.ema is not None and (scaler is None or scaler.get_scale() >= self._scale):
+        if self.ema is None:
+            return
+        scaler, before = self.accelerator.scaler, self._scale
+        if scaler is not None:
+            self._scale = scaler.get_scale()
+        if self._scale >= before:
             self.ema.update(self.network)
 
     def read_metrics(self, step: int) -> dict[str, float]:
