@@ -60,7 +60,19 @@ def test_names_below_a_folder(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../a.png", "sub/../../a.png", "/etc/passwd", "C:\\a.png", "\\\\host\\a", "", " ", "a\0b", "a\ud800"],
+    [
+        "../a.png",
+        "sub/../../a.png",
+        "/etc/passwd",
+        "C:\\a.png",
+        "\\\\host\\a",
+        "",
+        " ",
+        "a\0b",
+        "a\ud800",
+        "x" * 256,
+        "sub/" * 1001 + "a",
+    ],
 )
 def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"^list, line 1: "):

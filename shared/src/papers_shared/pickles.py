@@ -55,7 +55,7 @@ def check_pickle(content: bytes, path: str | Path) -> None:
                     raise _refused(path, f"its memo jumps to {place}")
                 (plain.discard if after_tuple else plain.add)(place)
             elif name in GETS:
-                shared += int(argument) not in plain
+                shared += int(argument or 0) not in plain
             elif name.startswith("TUPLE"):
                 tuples += 1
             after_tuple = name.startswith("TUPLE") or name in ("POP", "POP_MARK", "DUP", *GETS)
