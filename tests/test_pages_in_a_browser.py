@@ -101,6 +101,13 @@ def test_fanet(browser: Any, models: dict[str, Any], photo: Path, tmp_path: Path
         record = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
         assert record["shares"] == pytest.approx(expected.shares)
 
+        asked.clear()
+        Image.new("RGB", SIZE, (200, 30, 30)).save(tmp_path / "other.png")
+        give(page, tmp_path / "other.png")
+        page.wait_for_timeout(1500)
+        answers = [address for address in asked if "queue/join" in address]
+        assert len(answers) == 1, "an image that takes another's place is answered once"
+
         page.get_by_text("Use via API").click()
         page.get_by_text("/segment").first.wait_for()
 

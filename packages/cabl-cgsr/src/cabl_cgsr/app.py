@@ -169,8 +169,6 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
         past: list[dict[str, str]],
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Any:
-        if image is None:
-            return None, "", gr.skip(), {}, past, gr.skip()
         file = folder.uploaded(image)
         progress(0.1, "judging")
         seen(file)
@@ -193,8 +191,6 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
 
     @app.said
     def files_of(image: dict[str, Any] | None, level: float, asked: dict[str, Any]) -> Any:
-        if image is None:
-            return app.ready(*[None] * len(KINDS))
         file = folder.uploaded(image)
         written = write(file, decide(file, level, asked), level)
         return app.ready(*(written[kind.lower()] for kind in KINDS))

@@ -60,8 +60,6 @@ def page(segmenter: Segmenter, options: AppOptions, folder: app.Folder, *, name:
 
     @app.said
     def show(image: dict[str, Any] | None, past: list[dict[str, str]], progress: Any = gr.Progress()) -> Any:  # noqa: B008
-        if image is None:
-            return None, "", *app.ready(None, None, None), past, gr.skip()
         file = folder.uploaded(image)
         progress(0.1, "segmenting")
         found = segment(file)

@@ -102,8 +102,6 @@ def page(model: PLVL, options: AppOptions, folder: app.Folder, *, name: str, toy
 
     @app.said
     def take(image: dict[str, Any] | None, asked: dict[str, list[Any]], progress: Any = gr.Progress()) -> Any:  # noqa: B008
-        if image is None:
-            return None, "", *app.ready(None, None, None)
         file = folder.uploaded(image)
         progress(0.1, "encoding the image")
         known = encoded(file)
