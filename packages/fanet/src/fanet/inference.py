@@ -23,11 +23,12 @@ from torch import Tensor
 
 from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
-from fanet.transforms import TestResize, check_channels, normalized
+from fanet.transforms import TestResize, check_channels
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
 from papers_shared.drawing import legend, marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
 from papers_shared.images import load_image
+from papers_shared.normalization import normalization_on
 from papers_shared.provenance import check_trained
 from papers_shared.threads import evaluation_mode
 from papers_shared.types import RGB, AskedPrecision, Precision
@@ -163,7 +164,7 @@ def predict(
         config.class_names,
         class_palette(config.class_names, config.palette),
         describe_protocol(config, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed),
-        tuple(tuple(window._replace(logits=window.logits.cpu()) for window in view) for view in views),
+        tuple(_fetched(view) for view in views),
         fresh,
     )
 
@@ -333,27 +334,35 @@ class _Part(NamedTuple):
     ratio: float
     """Of the window's size in the network to its size in the image."""
 
-    def input(self, config: ModelConfig) -> Tensor:
-        """The network's input (1, 3, h, w)."""
+    def input(self) -> Tensor:
+        """The network's input before it is normalised, (3, h, w) uint8."""
         pixels = self.pixels.numpy()
         if self.ratio:
             left, upper, right, lower = self.box
             size = (right - left, lower - upper)
             pixels = TestResize(size, 1, self.ratio).resize(pixels[upper:lower, left:right])
-        return normalized(pixels[:, ::-1] if self.flipped else pixels, config.mean, config.std)[None]
+        pixels = pixels[:, ::-1] if self.flipped else pixels
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _fetched(view: View) -> View:
+    """The view with its logits on the CPU, fetched at once."""
+    logits = torch.stack([window.logits for window in view]).cpu()
+    return tuple(window._replace(logits=one) for window, one in zip(view, logits, strict=True))
 
 
 def _answers(segmenter: Any, parts: Sequence[_Part], together: int) -> list[Window]:
     """The network's logits for parts whose inputs have one size."""
     config, device, windows = segmenter.config, device_of(segmenter), []
-    first = parts[0].input(config)
-    together = together or inputs_at_once(device, first[0, 0].numel())
+    normalize = normalization_on(device, tuple(config.mean), tuple(config.std))
+    first = parts[0].input()
+    together = together or inputs_at_once(device, first[0].numel())
     for start in range(0, len(parts), together):
         batch = parts[start : start + together]
-        inputs = [part.input(config) for part in batch]
-        logits = segmenter(torch.cat(inputs).to(device)).logits.float()
+        inputs = torch.stack([part.input() for part in batch]).to(device)
+        logits = segmenter(normalize(inputs)).logits.float()
         for part, one in zip(batch, logits, strict=True):
-            size = (first.shape[2], first.shape[3])
+            size = (first.shape[1], first.shape[2])
             windows.append(Window(one.flip(-1) if part.flipped else one, size, part.box))
     return windows
 
