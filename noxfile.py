@@ -13,6 +13,7 @@ import nox
 
 ROOT = Path(__file__).parent
 IMPORT_NAMES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 DISTRIBUTIONS = ("papers-shared", *IMPORT_NAMES)
 GROUPS = nox.project.load_toml("pyproject.toml")
 
@@ -98,6 +99,23 @@ def lowest(session: nox.Session) -> None:
     session.install("--no-sources", "--no-deps", "./packages/fanet", "./packages/plvl")
     for folder in ("shared", "packages/fanet", "packages/plvl"):
         session.run("pytest", f"{folder}/tests", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("end", ["lowest", "highest"])
+def pythons(session: nox.Session, end: str) -> None:
+    """The tests of every package on the lowest and the highest Python of the metadata that this machine has."""
+    found = [version for version in PYTHONS if shutil.which(f"python{version}")]
+    if not found:
+        session.skip(f"this machine has none of python{', python'.join(PYTHONS)} on its path")
+    version = found[0 if end == "lowest" else -1]
+    folder = session.create_tmp()
+    python = str(Path(folder, "bin", "python"))
+    session.run("uv", "venv", "-q", "--clear", "--python", version, folder, external=True)
+    packages = ["./shared", *(f"./packages/{name}[test]" for name in IMPORT_NAMES)]
+    session.run("uv", "pip", "install", "-q", "--python", python, *packages, external=True)
+    for tests in ("shared", *(f"packages/{name}" for name in IMPORT_NAMES)):
+        session.run(python, "-m", "pytest", f"{tests}/tests", *session.posargs, external=True)
 
 
 @nox.session

@@ -143,7 +143,11 @@ def test_kill_in_the_middle_of_saving(tmp_path: Path) -> None:
             target=save_for_ever, args=(tmp_path, attempt * 1000)
         )
         child.start()
-        time.sleep(0.2 + 0.0137 * attempt)
+        log, deadline = tmp_path / "log.jsonl", time.monotonic() + 60
+        before = log.stat().st_size if log.exists() else 0
+        while not (log.exists() and log.stat().st_size > before) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.0137 * attempt)
         child.kill()
         child.join()
         run = RunFolder(tmp_path)

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+REPLACE_TRIES, REPLACE_PAUSE = 50, 0.1
+"""How often a replacement is tried on Windows, and the seconds between."""
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir", ".ipynb_checkpoints", "__MACOSX"})
 """Files and folders that are nobody's data."""
 
 
 def fsync_path(path: Path) -> None:
-    """Force a file, or the list of names in a folder, to disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Force a file, or the list of names in a folder, to disk; Windows opens no folder and needs no list forced."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)  # Windows flushes what may be written alone
     try:
         os.fsync(handle)
     finally:
@@ -62,7 +68,7 @@ def atomic_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         partial.chmod(path.parent.stat().st_mode & 0o666)  # mkstemp gives the file to its owner alone
         if durable:
             fsync_path(partial)
-        os.replace(partial, path)
+        _replace(partial, path)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
@@ -171,8 +177,8 @@ def writing_folder(final: str | Path, ours: Sequence[str]) -> Iterator[Path]:
         raise
     if final.exists():
         _remove(former)
-        final.rename(former)
-    partial.rename(final)
+        _replace(final, former)
+    _replace(partial, final)
     fsync_path(final.parent)
     shutil.rmtree(former, ignore_errors=True)
 
@@ -304,6 +310,22 @@ def restore_folders(parent: Path) -> None:
         else:
             with suppress(FileNotFoundError):  # another rank was faster
                 former.rename(final)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename; on Windows, where a file that a virus scanner or a reader has open cannot be replaced, again for a while.
+
+    Raises:
+        OSError: It stays impossible.
+    """
+    for _ in range(REPLACE_TRIES if os.name == "nt" else 0):
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            time.sleep(REPLACE_PAUSE)
+        else:
+            return
+    os.replace(source, target)
 
 
 def _sibling(final: Path, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ class Normalization(nn.Module):
         column = torch.arange(images.shape[3], device=images.device)
         within = (row >= top) & (row < bottom) & (column >= left) & (column < right)
         return values.masked_fill(~within, 0.0)
+
+
+@lru_cache(maxsize=16)
+def normalization_on(
+    device: torch.device, mean: tuple[float, ...], std: tuple[float, ...], computed: Any = np.float64
+) -> Normalization:
+    """The normalisation by `value_table`, kept on the device for the next call."""
+    return Normalization(value_table(mean, std, computed)).to(device)
 
 
 def value_table(mean: Sequence[float], std: Sequence[float], computed: Any = np.float64) -> np.ndarray:

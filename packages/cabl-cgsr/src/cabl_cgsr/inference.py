@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +31,11 @@ from cabl_cgsr.cam import activation_map, aggregate, image_score, scale_map
 from cabl_cgsr.config import CamConfig, ModelConfig, one_scale
 from cabl_cgsr.drawing import draw_map, draw_mask, draw_prompts
 from cabl_cgsr.prompts import Prompts, coarse_mask, make_prompts
-from cabl_cgsr.transforms import normalization
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
 from papers_shared.drawing import marked_untrained, shrink, side_by_side
 from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS, load_image
-from papers_shared.normalization import Normalization
+from papers_shared.normalization import normalization_on
 from papers_shared.provenance import check_trained
 from papers_shared.sam import Asked, PromptedSegmenter, make_refiner
 from papers_shared.threads import evaluation_mode, lock_of
@@ -317,12 +315,12 @@ def describe_protocol(config: ModelConfig, precision: Precision = "fp32") -> str
 
 
 def prepare_views(image: Image.Image, config: ModelConfig) -> list[Tensor]:
-    """An RGB image as large as the network takes it: for each of `config.cam.sizes` a square (3, s, s) uint8.
+    """An RGB image for each of `config.cam.sizes` as a square (3, s, s) uint8, which `network_maps` normalises.
 
     Resized bicubically without regard to the aspect ratio, as TransCAM does; mirroring is left to the network's side.
     """
     squares = (image.resize((side, side), Image.Resampling.BICUBIC) for side in config.cam.sizes)
-    return [torch.from_numpy(np.array(square)).permute(2, 0, 1) for square in squares]
+    return [torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous() for square in squares]
 
 
 def network_maps(
@@ -335,15 +333,13 @@ def network_maps(
     """Maps and scores of a batch of images.
 
     Args:
-        views: For each size (B, 3, s, s) uint8, as `prepare_views` makes them.
+        views: For each size (B, 3, s, s), uint8 as of `prepare_views`, or normalised.
         sizes: Height and width of each of the B images.
         config: How maps and scores are made; None: the localizer's own.
     """
-    config, device = config or localizer.config, device_of(localizer)
+    config = config or localizer.config
     with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
-        normalize = _normalization(localizer.config, device)
-        images = [normalize(view.to(device, non_blocking=True)) for view in views]
-        scales = run_scales(localizer, images, config.cam)
+        scales = run_scales(localizer, [_on_device(view, localizer) for view in views], config.cam)
     fetched = torch.cat([entry.float().flatten(1) for entry in scales.maps], dim=1).cpu()
     parts = fetched.split([entry[0].numel() for entry in scales.maps], dim=1)
     maps = [part.reshape(entry.shape).numpy() for part, entry in zip(parts, scales.maps, strict=True)]
@@ -357,13 +353,12 @@ def network_maps(
 def network_scores(
     localizer: Any, views: Sequence[Tensor], config: ModelConfig | None = None, precision: Precision = "fp32"
 ) -> list[float]:
-    """The image scores alone of a batch (B, 3, s, s) uint8 at each size: the same as with maps, at less cost."""
-    config, device = config or localizer.config, device_of(localizer)
+    """The image scores alone of the views that `network_maps` takes: the same as with maps, at less cost."""
+    config = config or localizer.config
     scores: list[Tensor] = []
     with torch.inference_mode(), evaluation_mode(localizer), autocast(localizer, precision):
-        normalize = _normalization(localizer.config, device)
         for batch in views:
-            inputs, count = _inputs(normalize(batch.to(device, non_blocking=True)), config.cam)
+            inputs, count = _inputs(_on_device(batch, localizer), config.cam)
             outputs = [localizer(one) for one in inputs]
             found = [
                 image_score(one.logits_conv, one.logits_trans, config.activation, config.cam.score)
@@ -424,9 +419,13 @@ def refine(
     return mask if mask.any() else coarse
 
 
-@lru_cache(maxsize=8)
-def _normalization(config: ModelConfig, device: torch.device) -> Normalization:
-    return normalization(config).to(device)
+def _on_device(view: Tensor, localizer: Any) -> Tensor:
+    """A batch where the network computes, normalised there."""
+    device, config = device_of(localizer), localizer.config
+    moved = view.to(device, non_blocking=True)
+    if moved.dtype != torch.uint8:
+        return moved
+    return normalization_on(device, tuple(config.mean), tuple(config.std), np.float32)(moved)
 
 
 def _inputs(batch: Tensor, config: CamConfig) -> tuple[list[Tensor], int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from fanet.config import MAX_PIXELS, ModelConfig
 from fanet.drawing import class_palette
-from fanet.transforms import TestResize, check_channels, normalization
+from fanet.transforms import TestResize, check_channels
 from papers_shared.devices import autocast, choose_precision, device_of, inputs_at_once, precision_name
 from papers_shared.drawing import legend as with_legend
 from papers_shared.drawing import marked_untrained, overlay, shrink
 from papers_shared.errors import UserError
 from papers_shared.images import load_image
-from papers_shared.normalization import Normalization
+from papers_shared.normalization import normalization_on
 from papers_shared.provenance import check_trained
 from papers_shared.threads import evaluation_mode
 from papers_shared.types import RGB, AskedPrecision, Precision
@@ -167,7 +167,7 @@ def predict(
         config.class_names,
         class_palette(config.class_names, config.palette),
         describe_protocol(config, flip=flip, ratios=ratios, tile=tile, overlap=overlap, precision=computed),
-        tuple(tuple(window._replace(logits=window.logits.cpu()) for window in view) for view in views),
+        tuple(_fetched(view) for view in views),
         fresh,
     )
 
@@ -337,35 +337,37 @@ class _Part(NamedTuple):
     ratio: float
     """Of the window's size in the network to its size in the image."""
 
-    @property
     def input(self) -> Tensor:
-        """What the network takes, (3, h, w) uint8, for `normalization`."""
-        pixels = self.pixels
+        """The network's input before it is normalised, (3, h, w) uint8."""
+        pixels = self.pixels.numpy()
         if self.ratio:
             left, upper, right, lower = self.box
-            resize = TestResize((right - left, lower - upper), 1, self.ratio).resize
-            pixels = torch.from_numpy(resize(pixels[upper:lower, left:right].numpy()))
-        return (pixels.flip(1) if self.flipped else pixels).permute(2, 0, 1)
+            size = (right - left, lower - upper)
+            pixels = TestResize(size, 1, self.ratio).resize(pixels[upper:lower, left:right])
+        pixels = pixels[:, ::-1] if self.flipped else pixels
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _fetched(view: View) -> View:
+    """The view with its logits on the CPU, fetched at once."""
+    logits = torch.stack([window.logits for window in view]).cpu()
+    return tuple(window._replace(logits=one) for window, one in zip(view, logits, strict=True))
 
 
 def _answers(segmenter: Any, parts: Sequence[_Part], together: int) -> list[Window]:
     """The network's logits for parts whose inputs have one size."""
-    device, windows = device_of(segmenter), []
-    normalize = _normalization(segmenter.config, device)
-    size = (parts[0].input.shape[1], parts[0].input.shape[2])
-    together = together or inputs_at_once(device, size[0] * size[1])
+    config, device, windows = segmenter.config, device_of(segmenter), []
+    normalize = normalization_on(device, tuple(config.mean), tuple(config.std))
+    first = parts[0].input()
+    together = together or inputs_at_once(device, first[0].numel())
     for start in range(0, len(parts), together):
         batch = parts[start : start + together]
-        inputs = torch.stack([part.input for part in batch]).to(device, non_blocking=True)
+        inputs = torch.stack([part.input() for part in batch]).to(device, non_blocking=True)
         logits = segmenter(normalize(inputs)).logits.float()
         for part, one in zip(batch, logits, strict=True):
+            size = (first.shape[1], first.shape[2])
             windows.append(Window(one.flip(-1) if part.flipped else one, size, part.box))
     return windows
-
-
-@lru_cache(maxsize=8)
-def _normalization(config: ModelConfig, device: torch.device) -> Normalization:
-    return normalization(config).to(device)
 
 
 def _boxes(height: int, width: int, tile: int, overlap: float) -> list[Box]:
