@@ -83,7 +83,7 @@ def items_of(
         for number, thing in enumerate(known[nested]):
             one = {**shared, **_flat(thing)}
             about = f"{where}, {nested} {number}"
-            more = {"source": source, "masks": masks, "bbox": bbox}
+            more: dict[str, Any] = {"source": source, "masks": masks, "bbox": bbox}
             yield from items_of(one, about, f"{name}/{number}", listing, reading, find, **more)
         return
     image_key = next((key for key in IMAGES if key in known), "")
