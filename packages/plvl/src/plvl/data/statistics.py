@@ -103,7 +103,9 @@ def _forms(
 def _extents(masks: list[bytes | None]) -> list[tuple[float, ...] | None]:
     """The boxes around the first masks; None where there is none."""
     decoded = [_decoded(mask) if mask is not None else None for mask in masks[:LOOKED_AT]]
-    extents = [None if mask is None else box_of_mask(mask) for mask in decoded]
+    extents: list[tuple[float, ...] | None] = [
+        None if mask is None else box_of_mask(mask) for mask in decoded
+    ]
     return extents + [None] * (len(masks) - len(extents))
 
 

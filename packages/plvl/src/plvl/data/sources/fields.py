@@ -82,17 +82,9 @@ def items_of(
         shared = {key: value for key, value in known.items() if key != nested}
         for number, thing in enumerate(known[nested]):
             one = {**shared, **_flat(thing)}
-            yield from items_of(
-                one,
-                f"{where}, {nested} {number}",
-                f"{name}/{number}",
-                listing,
-                reading,
-                find,
-                source=source,
-                masks=masks,
-                bbox=bbox,
-            )
+            about = f"{where}, {nested} {number}"
+            more: dict[str, Any] = {"source": source, "masks": masks, "bbox": bbox}
+            yield from items_of(one, about, f"{name}/{number}", listing, reading, find, **more)
         return
     image_key = next((key for key in IMAGES if key in known), "")
     box_key, box, box_format = _box(known, where, reading, bbox)
