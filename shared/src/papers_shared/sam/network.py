@@ -162,8 +162,8 @@ class SamNetwork(ABC):
         for (boxed, count), numbers in alike.items():
             corners = positions = kinds = None
             if boxed:
-                pairs = np.stack([np.reshape(checked[i].box, (2, 2)) for i in numbers])
-                corners = self._tensor(self._frame.to_square(pairs).reshape(-1, 4))
+                boxes = np.array([checked[i].box for i in numbers], np.float64).reshape(-1, 2, 2)
+                corners = self._tensor(self._frame.to_square(boxes).reshape(-1, 4))
             if count:
                 positions = self._tensor(
                     self._frame.to_square(np.stack([checked[i].points for i in numbers]))
