@@ -42,10 +42,10 @@ class Recorder:
 
     def set_images(self, images: object) -> None: ...
 
-    def predict_all(self, prompts, multimask=False) -> list[SamResult]:
-        self.asked += [(*prompt, multimask) for prompt in prompts]
+    def predict(self, box=None, points=None, labels=None, multimask=False) -> SamResult:
+        self.asked.append((box, points, labels, multimask))
         masks = np.stack([np.zeros_like(self.mask), self.mask] if multimask else [self.mask])
-        return [SamResult(masks, np.arange(len(masks), dtype=np.float32), None)] * len(prompts)
+        return SamResult(masks, np.arange(len(masks), dtype=np.float32), None)
 
 
 @pytest.fixture

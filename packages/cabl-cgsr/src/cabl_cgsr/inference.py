@@ -37,7 +37,7 @@ from papers_shared.errors import UserError
 from papers_shared.images import MAX_PIXELS, load_image
 from papers_shared.normalization import normalization_on
 from papers_shared.provenance import check_trained
-from papers_shared.sam import Asked, PromptedSegmenter, make_refiner
+from papers_shared.sam import Asked, PromptedSegmenter, make_refiner, predict_all
 from papers_shared.threads import evaluation_mode, lock_of
 from papers_shared.types import AskedPrecision, Precision
 
@@ -405,7 +405,7 @@ def ask(refiner: PromptedSegmenter, prompts: Sequence[Prompts], multimask: bool 
     highest score.
     """
     asked = [Asked(one.box_xyxy, one.points_xy or None, one.labels or None) for one in prompts]
-    answers = refiner.predict_all(asked, multimask) if asked else []
+    answers = predict_all(refiner, asked, multimask)
     return [np.asarray(answer.masks[int(np.argmax(answer.scores))], bool) for answer in answers]
 
 

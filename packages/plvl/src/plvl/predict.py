@@ -28,7 +28,7 @@ from papers_shared.paths import inside
 from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
 from papers_shared.results import Column, Record
-from papers_shared.sam import Asked, PromptedSegmenter, make_refiner
+from papers_shared.sam import Asked, PromptedSegmenter, make_refiner, predict_all
 from papers_shared.summary import save_small, write_summary
 from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.text import read_json_lines, read_table
@@ -291,7 +291,7 @@ def refine(groundings: Sequence[Grounding], refiner: PromptedSegmenter) -> None:
             x0, y0, x1, y1 = grounding.box_xyxy
             if x0 < x1 and y0 < y1:
                 boxed.append(grounding)
-        answers = refiner.predict_all([Asked(box=grounding.box_xyxy) for grounding in boxed])
+        answers = predict_all(refiner, [Asked(box=grounding.box_xyxy) for grounding in boxed])
         for grounding, answer in zip(boxed, answers, strict=True):
             grounding.refined_mask = answer.masks[0]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from papers_shared.sam.hf import TransformersSam, convert_meta_checkpoint
     from papers_shared.sam.make import make_refiner
     from papers_shared.sam.meta import SegmentAnything
-    from papers_shared.sam.protocol import Asked, PromptedSegmenter, SamResult
+    from papers_shared.sam.protocol import Asked, PromptedSegmenter, SamResult, predict_all
 
 __all__ = [
     "Asked",
@@ -25,6 +25,7 @@ __all__ = [
     "TransformersSam",
     "convert_meta_checkpoint",
     "make_refiner",
+    "predict_all",
 ]
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "TransformersSam": "hf",
     "convert_meta_checkpoint": "hf",
     "make_refiner": "make",
+    "predict_all": "protocol",
 }
 
 

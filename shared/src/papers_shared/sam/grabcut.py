@@ -9,7 +9,6 @@ import numpy as np
 
 from papers_shared.errors import UserError
 from papers_shared.sam.protocol import (
-    Asked,
     Box,
     Points,
     SamResult,
@@ -106,10 +105,6 @@ class GrabCut:
                 cv2.resize(mask.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
             )
         return SamResult(mask[None], np.full(1, np.nan, np.float32), None)
-
-    def predict_all(self, prompts: Sequence[Asked], multimask: bool = False) -> list[SamResult]:
-        """`predict` of each prompt."""
-        return [self.predict(*prompt, multimask=multimask) for prompt in prompts]
 
     def _pixels(self, positions: np.ndarray) -> np.ndarray:
         """(x, y) of the image -> the pixels that hold them after shrinking, inside the image."""

@@ -162,9 +162,8 @@ class SamNetwork(ABC):
         for (boxed, count), numbers in alike.items():
             corners = positions = kinds = None
             if boxed:
-                boxes = [box for box in (checked[i].box for i in numbers) if box is not None]
-                pairs = np.stack([box.reshape(2, 2) for box in boxes])
-                corners = self._tensor(self._frame.to_square(pairs).reshape(-1, 4))
+                boxes = np.array([checked[i].box for i in numbers], np.float64).reshape(-1, 2, 2)
+                corners = self._tensor(self._frame.to_square(boxes).reshape(-1, 4))
             if count:
                 positions = self._tensor(
                     self._frame.to_square(np.stack([checked[i].points for i in numbers]))

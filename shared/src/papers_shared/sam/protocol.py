@@ -26,7 +26,7 @@ class SamResult(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A prompt as it is given to `predict_all`; what its parts are stands with `PromptedSegmenter.predict`."""
+    """A prompt; what its parts are stands with `PromptedSegmenter.predict`."""
 
     box: Box | None = None
     points: Points | None = None
@@ -68,12 +68,19 @@ class PromptedSegmenter(Protocol):
             UserError: No image is set, there is neither a box nor a point, or the prompt is malformed.
         """
 
-    def predict_all(self, prompts: Sequence[Asked], multimask: bool = False) -> list[SamResult]:
-        """What `predict` answers to each of some prompts about the image, together where that is faster.
 
-        Raises:
-            UserError: As `predict`, of any of them.
-        """
+def predict_all(
+    segmenter: PromptedSegmenter, prompts: Sequence[Asked], multimask: bool = False
+) -> list[SamResult]:
+    """What a segmenter answers to each of some prompts about its image; in one call where it has a `predict_all`.
+
+    Raises:
+        UserError: As `PromptedSegmenter.predict`, of any of them.
+    """
+    together = getattr(segmenter, "predict_all", None)
+    if together is not None:
+        return together(prompts, multimask)
+    return [segmenter.predict(*prompt, multimask=multimask) for prompt in prompts]
 
 
 @dataclass(frozen=True)
