@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.rows import Spec
 from benchmarks.gpu.subjects import Subject, blocks_of
+from papers_shared.compiling import WARM_UP, captured
 from papers_shared.devices import DTYPES, autocast, use_precision
 from papers_shared.training.config import OptimConfig
 from papers_shared.training.optimizer import make_adamw, parameter_groups
 
-WARM_UP = 3
 CALLS, LONG_ENOUGH, TOO_LONG = 50, 0.2, 6.0
 """Calls and seconds of a measurement at least; seconds after which it ends with fewer calls."""
 AT_ONCE = 10
@@ -110,7 +110,7 @@ class Bench:
         began = time.perf_counter()
         if spec.form == "graph":
             self._restart_peak()
-            call = captured(call)
+            call, _ = captured(call)
         call()
         self._wait()
         first = time.perf_counter() - began
@@ -210,22 +210,6 @@ class Bench:
 def half_weights(spec: Spec) -> bool:
     """Whether the weights are kept in half precision, in place of being cast in each call."""
     return spec.form == "graph" and spec.precision in ("bf16", "fp16")
-
-
-def captured(call: Call) -> Call:
-    """The call as a CUDA graph; its inputs stay where they lie.
-
-    The calls before it fill the graph's own memory, so that the capture itself asks the driver for none.
-    """
-    stream, pool, graph = torch.cuda.Stream(), torch.cuda.MemPool(), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.cuda.use_mem_pool(pool):
-        for _ in range(WARM_UP):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph, pool=pool.id, stream=stream):
-        call()
-    return graph.replay
 
 
 class Moved(TorchDispatchMode):

@@ -21,7 +21,7 @@ from accelerate.utils import gather_object
 from cabl_cgsr.calibration import calibrate, calibration_error, probability
 from cabl_cgsr.config import DataConfig, ModelConfig, PromptConfig, PromptVariant
 from cabl_cgsr.data import ScoredSet, load_levels, open_scored
-from cabl_cgsr.inference import Coarse, ViewMaps, describe_protocol, localize
+from cabl_cgsr.inference import CALLS, Coarse, ViewMaps, describe_protocol, localize
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.prediction_cache import PredictionCache
 from cabl_cgsr.refinement import SetRefiner
@@ -39,6 +39,7 @@ from cabl_cgsr.scores import (
 )
 from cabl_cgsr.set_inference import FAILURES, Degradation, predict_rows, said, score_rows
 from papers_shared.cache import TensorCache
+from papers_shared.compiling import speed_up
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
 from papers_shared.devices import use_precision
 from papers_shared.entries import one_line
@@ -318,6 +319,8 @@ def run(options: EvaluateOptions) -> int:
     untrained: list[list[str]] = []
     for model in options.models:
         localizer = Localizer.from_pretrained(model, device=accelerator.device)
+        precision = precision_of(accelerator)
+        speed_up(localizer, precision, compiled=options.compile, graphs=options.cuda_graphs, calls=CALLS)
         config = options.config_for(localizer.config)
         scores = []
         for name, opened in sets.items():

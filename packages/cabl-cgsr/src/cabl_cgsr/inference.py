@@ -41,6 +41,9 @@ from papers_shared.sam import Asked, PromptedSegmenter, make_refiner, predict_al
 from papers_shared.threads import evaluation_mode, lock_of
 from papers_shared.types import AskedPrecision, Precision
 
+CALLS = ("forward", "forward_maps")
+"""What of the network is called."""
+
 
 class ScaleMaps(NamedTuple):
     """One entry for each size, and for each mirrored size after it."""

@@ -19,6 +19,7 @@ from cabl_cgsr.config import ModelConfig, one_scale
 from cabl_cgsr.data.pixels import one_thread_in_workers
 from cabl_cgsr.evidence import sheet
 from cabl_cgsr.inference import (
+    CALLS,
     ViewMaps,
     check_options,
     describe_protocol,
@@ -28,6 +29,7 @@ from cabl_cgsr.inference import (
 )
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import one_line
 from papers_shared.files import write_text
@@ -210,6 +212,7 @@ def run(options: PredictOptions) -> int:
     images = match_items(options.inputs)
     localizer = open_model(Localizer, options.model, options.device)
     precision = use_precision(options.precision, device_of(localizer))
+    speed_up(localizer, precision, compiled=options.compile, graphs=options.cuda_graphs, calls=CALLS)
     refiner = None
     if options.refiner != "none":
         refiner = make_refiner(options.refiner, device=str(device_of(localizer)), precision=precision)

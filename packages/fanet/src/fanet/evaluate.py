@@ -33,6 +33,7 @@ from fanet.inference import (
     prepare,
 )
 from fanet.modeling.segmenter import Segmenter
+from papers_shared.compiling import speed_up
 from papers_shared.devices import use_precision
 from papers_shared.doctor import Report
 from papers_shared.entries import shown
@@ -236,6 +237,7 @@ def run(options: EvaluateOptions) -> int:
     accelerator = make_accelerator(options.precision)
     use_precision(options.precision, accelerator.device)
     segmenter = Segmenter.from_pretrained(options.model).to(accelerator.device)
+    speed_up(segmenter, precision_of(accelerator), compiled=options.compile, graphs=options.cuda_graphs)
     data = _with_ignored(options.data, segmenter.config.ignore_index, accelerator.is_main_process)
     ratios = MULTI_SCALE if options.multi_scale else (1.0,)
     how: dict[str, Any] = {

@@ -31,6 +31,7 @@ from fanet.modeling.segmenter import Segmenter
 from fanet.video import VIDEO_SUFFIXES, video_items
 from papers_shared.batches import Group, Item, Loaded, Steps
 from papers_shared.coco import Annotation, Form, annotate, write_coco
+from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.hub import open_model
 from papers_shared.images import load_image
@@ -218,6 +219,8 @@ class _Reader:
 def run(options: PredictOptions) -> int:
     """`fanet predict`: 0, or 1 if an image failed."""
     segmenter = open_model(Segmenter, options.model, options.device)
+    precision = use_precision(options.precision, device_of(segmenter))
+    speed_up(segmenter, precision, compiled=options.compile, graphs=options.cuda_graphs)
     records = predict_many(
         segmenter,
         match_items(options.inputs, dict.fromkeys(VIDEO_SUFFIXES, partial(video_items, every=options.every))),
@@ -227,7 +230,7 @@ def run(options: PredictOptions) -> int:
         ratios=MULTI_SCALE if options.multi_scale else (1.0,),
         tile=options.tile,
         overlap=options.overlap,
-        precision=use_precision(options.precision, device_of(segmenter)),
+        precision=precision,
         overlay_side=options.overlay_side,
         max_pixels=options.max_pixels,
         untrained=options.untrained,

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from papers_shared.boxes import cxcywh_to_xyxy
+from papers_shared.compiling import speed_up
 from papers_shared.devices import use_precision
 from papers_shared.errors import UserError
 from papers_shared.files import write_json
@@ -42,6 +43,7 @@ from plvl.data.pixels import size_problem, source_of, values_of
 from plvl.data.readers import open_usable
 from plvl.inference import (
     BATCH_SIZE,
+    CALLS,
     PROTOCOLS,
     Answers,
     Network,
@@ -262,6 +264,13 @@ def run(options: EvaluateOptions) -> int:
     if accelerator.is_main_process:
         check_evaluation(output, named)
     model = PLVL.from_pretrained(options.model, device=accelerator.device)
+    speed_up(
+        model,
+        precision_of(accelerator),
+        compiled=options.compile,
+        graphs=options.cuda_graphs,
+        calls=CALLS,
+    )
     with accelerator.main_process_first():
         rows, broken = open_usable(data, options.split)
     result = evaluate(

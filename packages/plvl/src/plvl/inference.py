@@ -39,6 +39,8 @@ from plvl.modeling.head import HeadOutput
 from plvl.tokenizer import tokenizer_of
 from plvl.transforms import prepare_image
 
+CALLS = ("encode_text", "encode_image", "ground")
+"""What of the network is called."""
 BATCH_SIZE = 16
 """Sentences about one image per forward pass."""
 SENTENCES_KEPT = 4096

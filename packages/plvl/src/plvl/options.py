@@ -47,6 +47,10 @@ class PredictOptions:
     precision: AskedPrecision = "auto"
     """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast); auto: bf16 on a GPU that has it,
     fp32 elsewhere."""
+    compile: bool = False
+    """Compile the network's blocks with `torch.compile`: slower for the first images, faster for many."""
+    cuda_graphs: bool = False
+    """On a GPU: capture the network's calls once for each size of the image, and replay them."""
     untrained: bool = False
     """Answer with a model whose parts were never trained; every record and drawing then says so."""
     batch_size: Annotated[int, Within(0, 4096)] = 0
@@ -98,6 +102,10 @@ class EvaluateOptions:
     """Most sentences about one image per forward pass."""
     precision: Precision = "fp32"
     """What the network computes in: fp32, tf32 (on GPUs), or bf16 or fp16 (autocast)."""
+    compile: bool = False
+    """Compile the network's blocks with `torch.compile`: slower for the first images, faster for many."""
+    cuda_graphs: bool = False
+    """On a GPU: capture the network's calls once for each size of the image, and replay them."""
     output: str = ""
     """JSON file; empty: MODEL-evaluation-DATA-SPLIT.json beside the model folder."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from papers_shared.batches import Group, Item, Loaded, Steps
 from papers_shared.coco import Annotation, annotate, write_coco
+from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import is_text
 from papers_shared.errors import UserError
@@ -35,7 +36,7 @@ from papers_shared.text import read_json_lines, read_table
 from papers_shared.threads import lock_of
 from papers_shared.types import AskedPrecision
 from plvl.config import ModelConfig
-from plvl.inference import Grounding, TextFeatures, describe_protocol, ground_images
+from plvl.inference import CALLS, Grounding, TextFeatures, describe_protocol, ground_images
 from plvl.modeling.plvl import PLVL
 from plvl.transforms import prepare_image
 
@@ -300,12 +301,14 @@ def run(options: PredictOptions) -> int:
     """`plvl predict`: 0, or 1 if an image failed."""
     jobs = jobs_of(options)
     model = open_model(PLVL, options.model, options.device)
+    precision = use_precision(options.precision, device_of(model))
+    speed_up(model, precision, compiled=options.compile, graphs=options.cuda_graphs, calls=CALLS)
     records = predict_many(
         model,
         jobs,
         options.output,
         model_name=options.model,
-        precision=use_precision(options.precision, device_of(model)),
+        precision=precision,
         refiner=None if options.refiner == "none" else options.refiner,
         score_map=options.score_map,
         overlay_side=options.overlay_side,

@@ -1,9 +1,8 @@
-"""The optimizer, what it decays, and how a network is compiled and set for training."""
+"""The optimizer, what it decays, and how a network is set for training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import torch
@@ -32,19 +31,6 @@ def parameter_groups(network: nn.Module, optim: OptimConfig) -> list[dict[str, A
         {"params": [value for value in trained if value.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def compile_units(network: Any) -> None:
-    """Compile each of the network's `fsdp_units` by itself.
-
-    Blocks of one kind share their code, and gradients are exchanged while earlier blocks still compute theirs. Sizes
-    are left open, so that images of other sizes need no other code.
-    """
-    # a cache for each unit, where torch has that: all of them together would soon have more forms than torch allows
-    has = "isolate_recompiles" in signature(torch.compile).parameters
-    apart = {"isolate_recompiles": True} if has else {}
-    for unit in network.fsdp_units():
-        unit.compile(dynamic=True, **apart)
 
 
 def training_mode(model: nn.Module, norm_eval: bool) -> None:

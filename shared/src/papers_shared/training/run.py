@@ -20,6 +20,7 @@ from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from papers_shared.compiling import compile_units
 from papers_shared.errors import UserError
 from papers_shared.files import check_room
 from papers_shared.hub import TRAINING
@@ -30,7 +31,7 @@ from papers_shared.training.average import MovingAverage
 from papers_shared.training.changed_data import changed_samples
 from papers_shared.training.distributed import describe_machine, same_everywhere, sum_over_processes
 from papers_shared.training.divergence import stop_on_divergence
-from papers_shared.training.optimizer import compile_units, make_adamw, training_mode
+from papers_shared.training.optimizer import make_adamw, training_mode
 from papers_shared.training.plan import plan_step
 from papers_shared.training.resume import open_run, same_samples
 from papers_shared.training.run_folder import RunFolder, run_path
