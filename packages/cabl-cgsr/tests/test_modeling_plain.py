@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cabl_cgsr.config import BACKBONES, CablConfig, ModelConfig
+from cabl_cgsr.modeling.blocks import attend, attend_by_head
 from cabl_cgsr.modeling.cabl import Cabl
 from cabl_cgsr.modeling.classifier import Classifier
 from cabl_cgsr.modeling.conformer import Conformer
@@ -148,3 +149,12 @@ def test_copies_and_weights_on_disk(network: nn.Module, tmp_path: Path) -> None:
     for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         torch.testing.assert_close(outputs(copied), expected)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
+
+
+def test_both_forms_of_attention_that_is_looked_at_are_equal() -> None:
+    q, k, v = torch.randn(3, 2, 4, 10, 8, dtype=torch.float64).requires_grad_().unbind(0)
+    for one, other in zip(attend(q, k, v), attend_by_head(q, k, v), strict=True):
+        torch.testing.assert_close(one, other)
+        (first,) = torch.autograd.grad(one.square().sum(), q, retain_graph=True)
+        (second,) = torch.autograd.grad(other.square().sum(), q, retain_graph=True)
+        torch.testing.assert_close(first, second)

@@ -37,7 +37,7 @@ class Normalization(nn.Module):
             inside: (B, 4) integers, the top, left, bottom and right that each image has in its frame; outside are
                 zeros. None: the images fill their frames.
         """
-        values = F.embedding(images.int() + self.first, self.table)[..., 0]
+        values = F.embedding(images + self.first, self.table)[..., 0]
         if inside is None:
             return values
         top, left, bottom, right = inside[:, :, None, None, None].unbind(1)

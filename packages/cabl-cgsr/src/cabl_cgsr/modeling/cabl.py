@@ -29,7 +29,7 @@ def gradients(x: Tensor, kernels: Tensor, padding: str = "replicate") -> tuple[T
     if padding == "reflect" and min(x.shape[-2:]) == 1:
         padding = "replicate"
     padded = F.pad(x, (1, 1, 1, 1), mode=PADDING[padding])
-    kernel_x, kernel_y = kernels.to(x.dtype).expand(2, x.shape[1], 3, 3).unsqueeze(2)
+    kernel_x, kernel_y = kernels.to(x.dtype).expand(2, x.shape[1], 3, 3).contiguous().unsqueeze(2)
     gx = F.conv2d(padded, kernel_x, groups=x.shape[1])
     return gx, F.conv2d(padded, kernel_y, groups=x.shape[1])
 
