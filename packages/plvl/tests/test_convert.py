@@ -278,7 +278,7 @@ def test_declared_sizes_are_refused(tmp_path: Path) -> None:
     header[148:156] = b"%06o\0 " % sum(checked)
     (tmp_path / "c.tar").write_bytes(bytes(header))
     for name, message in (
-        ("a.pkl", "not a checkpoint that can be read"),
+        ("a.pkl", "not a checkpoint that torch or safetensors can read"),
         ("b.pth", "it is compressed"),
         ("c.tar", "declares 1,099,511,627,776 bytes"),
     ):
