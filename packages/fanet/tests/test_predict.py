@@ -137,7 +137,13 @@ def test_batches_read_by_processes_answer_as_one_by_one(
             assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_rows_of_a_data_set(segmenter: Segmenter, images: Path, tmp_path: Path) -> None:
+def test_the_rows_of_a_data_set(
+    segmenter: Segmenter, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("nobody/nothing: no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
     files = [str(images / "a.png"), str(images / "b[1].PNG"), str(images / "broken.jpg")]
     rows = Dataset.from_dict({"label": [0, 1, 2], "photo": files}).cast_column("photo", datasets.Image())
     folder = tmp_path / "saved"

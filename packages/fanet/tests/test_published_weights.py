@@ -19,10 +19,9 @@ from fanet.train import train
 
 BACKBONE = "tf_efficientnet_lite0"
 SIZE, STEPS = (192, 320), 45
-SEEDS = (0, 1, 2)
 MARGIN = 0.05
-"""Of validation mIoU, as the mean over the seeds. Measured: 0.344 from ImageNet (0.316, 0.297, 0.420) and 0.188 from
-random weights (0.150, 0.254, 0.160)."""
+"""Of validation mIoU. Measured over seeds 0, 1, 2: 0.316, 0.297, 0.420 from ImageNet and 0.150, 0.254, 0.160 from random
+weights; the test takes the first."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fine_tuned(scenes: Path, output: Path, pretrained: str, seed: int) -> float:
+def fine_tuned(scenes: Path, output: Path, pretrained: str) -> float:
     """The validation mIoU at the end of a short training."""
     AcceleratorState._reset_state(reset_partial_state=True)
     recipe, scale = toy(), (SIZE[1], SIZE[0])
@@ -50,7 +49,7 @@ def fine_tuned(scenes: Path, output: Path, pretrained: str, seed: int) -> float:
         model=replace(recipe.model, backbone=BACKBONE, pretrained=pretrained, test_scale=scale),
         data=replace(recipe.data, root=str(scenes), scale=scale, cache=str(output.parent / "cache")),
         optim=replace(recipe.optim, batch_size=4, lr=5e-3, steps=STEPS, warmup_steps=5),
-        run=replace(recipe.run, seed=seed, output=str(output), eval_every=STEPS, checkpoint_every=STEPS),
+        run=replace(recipe.run, seed=0, output=str(output), eval_every=STEPS, checkpoint_every=STEPS),
     )
     run = train(recipe)
     lines = (run / "log.jsonl").read_text().splitlines()
@@ -59,15 +58,10 @@ def fine_tuned(scenes: Path, output: Path, pretrained: str, seed: int) -> float:
 
 @pytest.mark.weights
 def test_imagenet_weights_beat_random_ones(imagenet: Path, tmp_path: Path) -> None:
-    found = {"ImageNet": 0.0, "random": 0.0}
-    for seed in SEEDS:
-        scenes = write_zerowaste(tmp_path / f"scenes{seed}", seed=seed, train=16, val=4, test=1, size=SIZE)
-        for start, pretrained in (("ImageNet", str(imagenet)), ("random", "")):
-            miou = fine_tuned(scenes, tmp_path / f"{start}{seed}", pretrained, seed)
-            print(f"seed {seed}: validation mIoU {miou:.3f} from {start} weights", flush=True)
-            found[start] += miou / len(SEEDS)
-    assert found["ImageNet"] > found["random"] + MARGIN
-    segmenter = Segmenter.from_pretrained(tmp_path / "ImageNet0" / "last")
+    scenes = write_zerowaste(tmp_path / "scenes", seed=0, train=16, val=4, test=1, size=SIZE)
+    found = fine_tuned(scenes, tmp_path / "imagenet", str(imagenet))
+    assert found > fine_tuned(scenes, tmp_path / "random", "") + MARGIN
+    segmenter = Segmenter.from_pretrained(tmp_path / "imagenet" / "last")
     assert segmenter.config.mean == pytest.approx((127.5,) * 3), (
         "the mean of these weights, not the usual one"
     )
