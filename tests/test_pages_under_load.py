@@ -99,7 +99,7 @@ def asker(name: str, model: Any, paths: list[Path]) -> Callable[[Any, int], None
             assert record["expression"] == SENTENCES[chosen]
             assert record["box_xyxy"] == pytest.approx(known[index][chosen].box_xyxy, abs=1e-2)
             mask = np.asarray(Image.open(found["masks"][0])) > 0
-            assert (mask == known[index][chosen].mask).mean() > 0.99
+            assert (mask == known[index][chosen].mask).mean() > 0.95
 
     else:
         judged = [model.predict(path, threshold=0.0, always_refine=True) for path in paths]
@@ -110,7 +110,7 @@ def asker(name: str, model: Any, paths: list[Path]) -> Callable[[Any, int], None
             assert found["record"]["score"] == pytest.approx(judged[index].score, abs=1e-5)
             if level is None:
                 same = (np.asarray(Image.open(found["mask"])) > 0) == judged[index].mask
-                assert same.mean() > 0.99
+                assert same.mean() > 0.95
             else:
                 share = (judged[index].cam > level).mean()
                 assert found["record"]["coarse_mask_share"] == pytest.approx(share, abs=0.01)

@@ -149,7 +149,7 @@ def test_fanet(folder: Path) -> None:
     assert said.count("SHA-256") >= 4
     origin = json.loads((folder / "IMAGENET/config.json").read_text())["origin"]
     assert origin["start_weights"][0].startswith(
-        "all: mubashir04/fanet_zerowaste_segmentation/fanet.pth.tar, SHA-256 "
+        "all: hf://mubashir04/fanet_zerowaste_segmentation/fanet.pth.tar, SHA-256 "
     )
 
 

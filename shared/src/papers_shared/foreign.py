@@ -159,11 +159,16 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
+LARGEST_REPEATED = 2**32
+"""Bytes of a tensor that repeats the numbers of a smaller one."""
+
+
 def _no_numbers(tensor: Tensor) -> str:
-    """Why a tensor is not as many plain numbers as its shape says; empty for one that is."""
+    """Why a tensor is no plain numbers, or repeats a few of them without end; empty for one that is well."""
     if tensor.is_quantized or tensor.layout is not torch.strided:
         return f"holds {'quantized' if tensor.is_quantized else 'sparse'} values"
-    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+    size = tensor.numel() * tensor.element_size()
+    if tensor.is_meta or (size > LARGEST_REPEATED and tensor.untyped_storage().nbytes() < size):
         return f"has the shape {list(tensor.shape)} and fewer numbers"
     return ""
 
