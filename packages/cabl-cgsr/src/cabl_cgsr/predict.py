@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from cabl_cgsr.config import ModelConfig, one_scale
-from cabl_cgsr.data.pixels import one_thread_in_workers
 from cabl_cgsr.evidence import sheet
 from cabl_cgsr.inference import (
     CALLS,
@@ -200,7 +198,6 @@ class _Reader:
     max_pixels: int
 
     def __call__(self, group: Group) -> Loaded:
-        one_thread_in_workers(os.getpid())
         image = load_image(group[0].source, max_pixels=self.max_pixels)
         prepared = _Prepared(torch.tensor(np.asarray(image)), prepare_views(image, self.config))
         inputs = tuple((view.shape[-2], view.shape[-1]) for view in prepared.views)
