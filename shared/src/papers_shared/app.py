@@ -18,16 +18,18 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from papers_shared.devices import device_of, use_precision
 from papers_shared.drawing import COLOURMAP, shrink
 from papers_shared.errors import UserError
 from papers_shared.files import file_digest
+from papers_shared.hub import open_model
 from papers_shared.images import open_image
 from papers_shared.inputs import match_images
 from papers_shared.paths import safe_name
@@ -462,6 +464,32 @@ def blocks(title: str) -> gr.Blocks:
         fill_width=True,
         delete_cache=(STALE_SECONDS // 4, STALE_SECONDS),
     )
+
+
+@contextmanager
+def prepared(options: Any, network: Any, package: str, page: Callable[..., gr.Blocks]) -> Iterator[gr.Blocks]:
+    """The page that the options describe; its files are deleted at the end.
+
+    Args:
+        options: The package's `AppOptions`.
+        network: The class of its models.
+        page: Network, options, folder, `name` and `toy` -> the page.
+
+    Raises:
+        UserError: No such model or device, or what `page` raises.
+    """
+    name, toy = find_model(options.model, f"{package}-demo", f"{package} demo")
+    opened = open_model(network, name, options.device)
+    use_precision(options.precision, device_of(opened))
+    with server_folder(package) as folder:
+        yield page(opened, options, folder, name=name, toy=toy)
+
+
+def run(built: AbstractContextManager[gr.Blocks], options: Any) -> int:
+    """Serve a page, as `prepared` gives it, until it is interrupted."""
+    with built as blocks:
+        serve(blocks, host=options.host, port=options.port)
+    return 0
 
 
 def serve(page: gr.Blocks, *, host: str, port: int, wait: bool = True) -> str:

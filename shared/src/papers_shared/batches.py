@@ -84,6 +84,11 @@ class Steps:
     """Draw and write the files of an item, and give its record; called by several threads."""
 
 
+def item_of(image: Path | Item) -> Item:
+    """The prediction to make about an image file, or the one that is given."""
+    return image if isinstance(image, Item) else Item(image)
+
+
 class Failure(NamedTuple):
     """Why there is no answer."""
 

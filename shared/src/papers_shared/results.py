@@ -15,6 +15,8 @@ RECORDS = "predictions.jsonl"
 """One line for each prediction, in a folder of predictions."""
 Record = dict[str, Any]
 """Such a line."""
+PARTS = ("frame", "split", "row")
+"""Keys of a record that say which part of its file it is about."""
 Column = Callable[[Record], Any]
 """A cell of a table about records: text, a number or None."""
 

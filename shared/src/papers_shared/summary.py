@@ -14,7 +14,7 @@ from PIL import Image
 from papers_shared import pages
 from papers_shared.drawing import shrink
 from papers_shared.files import atomic_file
-from papers_shared.results import Column, Record
+from papers_shared.results import PARTS, Column, Record
 
 SCRIPT = Path(__file__).with_name("summary.js")
 ROWS = "<!-- rows -->"
@@ -86,7 +86,7 @@ def _row(
     small: str,
     large: str,
 ) -> dict[str, Any]:
-    part = [str(record[name]) for name in ("frame", "split", "row") if record.get(name) is not None]
+    part = [str(record[name]) for name in PARTS if record.get(name) is not None]
     name = " ".join([Path(record["file"]).name, *part])
     error = record.get("error", "")
     cells = [name, *(None if error else column(record) for column in columns.values())]

@@ -10,10 +10,10 @@ from typing import Any
 
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file
-from papers_shared.results import Column, Record
+from papers_shared.results import PARTS, Column, Record
 
-ASKED = ("frame", "split", "row", "expression")
-"""What beside the file tells predictions from another."""
+ASKED = (*PARTS, "expression")
+"""What beside the file tells predictions from one another."""
 
 
 def write_results(

@@ -6,8 +6,8 @@ map, or other points and boxes for the refiner, cost no second pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,9 +32,8 @@ from cabl_cgsr.prompts import Prompts
 from cabl_cgsr.toy import write_casia
 from papers_shared import app
 from papers_shared.cache import TensorCache
-from papers_shared.devices import choose_precision, device_of, use_precision
+from papers_shared.devices import choose_precision, device_of
 from papers_shared.errors import UserError
-from papers_shared.hub import open_model
 from papers_shared.images import load_image
 from papers_shared.provenance import check_trained
 from papers_shared.sam import make_refiner
@@ -277,25 +276,14 @@ def draw_examples(folder: Path) -> list[list[str]]:
     return [[str(path)] for path in paths if "gt" not in path.stem and "Gt" not in str(path.parent)]
 
 
-@contextmanager
-def prepared(options: AppOptions) -> Iterator[gr.Blocks]:
-    """The page that the options describe; its files are deleted at the end.
-
-    Raises:
-        UserError: No such model or device, or what `page` raises.
-    """
-    name, toy = app.find_model(options.model, "cabl-cgsr-demo", "cabl-cgsr demo")
-    localizer = open_model(Localizer, name, options.device)
-    use_precision(options.precision, device_of(localizer))
-    with app.server_folder("cabl-cgsr") as folder:
-        yield page(localizer, options, folder, name=name, toy=toy)
+def prepared(options: AppOptions) -> AbstractContextManager[gr.Blocks]:
+    """The page that the options describe; see `papers_shared.app.prepared`."""
+    return app.prepared(options, Localizer, "cabl-cgsr", page)
 
 
 def run(options: AppOptions) -> int:
     """`cabl-cgsr app`: serves until it is interrupted."""
-    with prepared(options) as built:
-        app.serve(built, host=options.host, port=options.port)
-    return 0
+    return app.run(prepared(options), options)
 
 
 def _four(box: Sequence[float]) -> tuple[int, int, int, int]:

@@ -26,7 +26,7 @@ from cabl_cgsr.inference import (
     prepare_views,
 )
 from cabl_cgsr.modeling.localizer import Localizer
-from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.batches import Group, Item, Loaded, Steps, item_of
 from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
 from papers_shared.entries import one_line
@@ -36,7 +36,7 @@ from papers_shared.images import MAX_PIXELS, load_image
 from papers_shared.inputs import match_items
 from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
-from papers_shared.results import Column, Record
+from papers_shared.results import PARTS, Column, Record
 from papers_shared.sam import PromptedSegmenter, make_refiner
 from papers_shared.summary import save_small, write_summary
 from papers_shared.tables import check_parquet, write_parquet, write_results
@@ -136,7 +136,7 @@ def predict_many(
 
     return predict_into(
         output,
-        [[image if isinstance(image, Item) else Item(image)] for image in images],
+        [[item_of(image)] for image in images],
         Steps(_Reader(config, max_pixels), answer, write),
         model=model_name,
         network=localizer,
@@ -149,7 +149,7 @@ def predict_many(
         },
         files=FILES,
         products=_products(parquet),
-        asked=("split", "row"),
+        asked=PARTS,
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,

@@ -6,8 +6,7 @@ through the network once, whoever asks about it and how often.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,7 @@ from fanet.inference import MULTI_SCALE, Segmentation, check_options, predict
 from fanet.modeling.segmenter import Segmenter
 from fanet.toy import write_zerowaste
 from papers_shared import app
-from papers_shared.devices import choose_precision, device_of, use_precision
-from papers_shared.hub import open_model
+from papers_shared.devices import choose_precision, device_of
 from papers_shared.provenance import check_trained
 
 if TYPE_CHECKING:
@@ -122,25 +120,14 @@ def draw_examples(folder: Path) -> list[list[str]]:
     return [[str(path)] for path in sorted((folder / "test/data").iterdir())]
 
 
-@contextmanager
-def prepared(options: AppOptions) -> Iterator[gr.Blocks]:
-    """The page that the options describe; its files are deleted at the end.
-
-    Raises:
-        UserError: No such model or device, or what `page` raises.
-    """
-    model, toy = app.find_model(options.model, "fanet-demo", "fanet demo")
-    segmenter = open_model(Segmenter, model, options.device)
-    use_precision(options.precision, device_of(segmenter))
-    with app.server_folder("fanet") as folder:
-        yield page(segmenter, options, folder, name=model, toy=toy)
+def prepared(options: AppOptions) -> AbstractContextManager[gr.Blocks]:
+    """The page that the options describe; see `papers_shared.app.prepared`."""
+    return app.prepared(options, Segmenter, "fanet", page)
 
 
 def run(options: AppOptions) -> int:
     """`fanet app`: serves until it is interrupted."""
-    with prepared(options) as built:
-        app.serve(built, host=options.host, port=options.port)
-    return 0
+    return app.run(prepared(options), options)
 
 
 def _nbytes(found: Segmentation) -> int:

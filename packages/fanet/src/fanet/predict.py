@@ -29,7 +29,7 @@ from fanet.inference import (
 )
 from fanet.modeling.segmenter import Segmenter
 from fanet.video import VIDEO_SUFFIXES, video_items
-from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.batches import Group, Item, Loaded, Steps, item_of
 from papers_shared.coco import Annotation, Form, annotate, write_coco
 from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
@@ -39,7 +39,7 @@ from papers_shared.inputs import match_items
 from papers_shared.pages import chips
 from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
-from papers_shared.results import Column, Record
+from papers_shared.results import PARTS, Column, Record
 from papers_shared.summary import SIDE, save_small, write_summary
 from papers_shared.tables import check_parquet, write_parquet, write_results
 from papers_shared.types import AskedPrecision
@@ -131,7 +131,7 @@ def predict_many(
 
     return predict_into(
         output,
-        [[image if isinstance(image, Item) else Item(image)] for image in images],
+        [[item_of(image)] for image in images],
         Steps(_Reader(config, tuple(ratios), tile, max_pixels), answer, write),
         model=model_name,
         network=segmenter,
@@ -139,7 +139,7 @@ def predict_many(
         options={"overlay_side": overlay_side, "max_pixels": max_pixels},
         files=FILES,
         products=_products(config, coco, parquet),
-        asked=("frame", "split", "row"),
+        asked=PARTS,
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
@@ -172,7 +172,7 @@ def _products(config: ModelConfig, coco: Form | None, parquet: bool) -> dict[str
         done = [record for record in records if "error" not in record]
         images = [
             {"id": number, "file_name": record["file"], "width": record["width"], "height": record["height"]}
-            | {name: record[name] for name in ("frame", "split", "row") if name in record}
+            | {name: record[name] for name in PARTS if name in record}
             for number, record in enumerate(done, start=1)
         ]
         found = (

@@ -6,8 +6,8 @@ Answers are those of `plvl.inference.predict`; an image is encoded once, however
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,9 @@ from PIL import Image
 
 from papers_shared import app
 from papers_shared.cache import TensorCache
-from papers_shared.devices import choose_precision, device_of, use_precision
+from papers_shared.devices import choose_precision, device_of
 from papers_shared.drawing import palette_for
 from papers_shared.errors import UserError
-from papers_shared.hub import open_model
 from papers_shared.provenance import check_trained
 from papers_shared.sam import make_refiner
 from plvl.inference import EncodedImage, Grounding, TextFeatures, describe_protocol, encode, ground
@@ -211,25 +210,14 @@ def draw_examples(folder: Path) -> list[list[str]]:
     return found
 
 
-@contextmanager
-def prepared(options: AppOptions) -> Iterator[gr.Blocks]:
-    """The page that the options describe; its files are deleted at the end.
-
-    Raises:
-        UserError: No such model or device, or what `page` raises.
-    """
-    name, toy = app.find_model(options.model, "plvl-demo", "plvl demo")
-    model = open_model(PLVL, name, options.device)
-    use_precision(options.precision, device_of(model))
-    with app.server_folder("plvl") as folder:
-        yield page(model, options, folder, name=name, toy=toy)
+def prepared(options: AppOptions) -> AbstractContextManager[gr.Blocks]:
+    """The page that the options describe; see `papers_shared.app.prepared`."""
+    return app.prepared(options, PLVL, "plvl", page)
 
 
 def run(options: AppOptions) -> int:
     """`plvl app`: serves until it is interrupted."""
-    with prepared(options) as built:
-        app.serve(built, host=options.host, port=options.port)
-    return 0
+    return app.run(prepared(options), options)
 
 
 def _said(found: Grounding) -> str:

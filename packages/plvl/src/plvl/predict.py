@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from papers_shared.batches import Group, Item, Loaded, Steps
+from papers_shared.batches import Group, Item, Loaded, Steps, item_of
 from papers_shared.coco import Annotation, annotate, write_coco
 from papers_shared.compiling import speed_up
 from papers_shared.devices import choose_precision, device_of, use_precision
@@ -28,7 +28,7 @@ from papers_shared.inputs import match_items
 from papers_shared.paths import inside
 from papers_shared.predictions import RECORDS, Product, failures, predict_into
 from papers_shared.provenance import check_trained
-from papers_shared.results import Column, Record
+from papers_shared.results import PARTS, Column, Record
 from papers_shared.sam import Asked, PromptedSegmenter, make_refiner, predict_all
 from papers_shared.summary import save_small, write_summary
 from papers_shared.tables import check_parquet, write_parquet, write_results
@@ -49,7 +49,6 @@ FILES = {
     "refined_mask": "refined_masks/{}.png",
     "small": "small/{}.jpg",
 }
-ASKED = ("expression", "split", "row")
 OVERLAY_SIDE = 2048
 Job = tuple[Path | Item, Sequence[str]]
 """An image and what to find in it."""
@@ -192,7 +191,7 @@ def predict_many(
         },
         files=FILES,
         products=_products(coco, parquet),
-        asked=ASKED,
+        asked=("expression", *PARTS),
         numbered=True,
         unit="sentence",
         batch_size=batch_size,
@@ -203,7 +202,7 @@ def predict_many(
 
 
 def _group(image: Path | Item, sentences: Sequence[str]) -> list[Item]:
-    item = image if isinstance(image, Item) else Item(image)
+    item = item_of(image)
     return [replace(item, asked={**item.asked, "expression": sentence}) for sentence in sentences]
 
 
@@ -238,7 +237,7 @@ def _write_coco(path: Path, records: Sequence[Record]) -> None:
     images: dict[tuple[Any, ...], dict[str, Any]] = {}
     found: list[Annotation] = []
     for record in (record for record in records if "error" not in record):
-        part: dict[str, Any] = {name: record[name] for name in ("split", "row") if name in record}
+        part: dict[str, Any] = {name: record[name] for name in PARTS if name in record}
         size = {"width": record["width"], "height": record["height"]}
         number = len(images) + 1
         image = images.setdefault(

@@ -37,7 +37,7 @@ def load_image(row: Row) -> np.ndarray:
     Raises:
         UserError: The file is missing, damaged, no image, or not displayable.
     """
-    one_thread_in_workers(os.getpid())
+    _one_thread_in_workers(os.getpid())
     entry = row["image"]
     with named(entry, row["name"]):
         return np.array(images.load_image(source_of(entry)))
@@ -95,7 +95,7 @@ def file_name(entry: Row, name: str = "") -> str:
 
 
 @functools.cache
-def one_thread_in_workers(pid: int) -> None:
+def _one_thread_in_workers(pid: int) -> None:
     """A loader process computes on one core; OpenCV in the main process is left as it is."""
     if torch.utils.data.get_worker_info() is not None:
         cv2.setNumThreads(0)

@@ -15,6 +15,7 @@ from fanet.config import DataConfig
 from fanet.data.sources.base import Source
 from fanet.data.sources.catalogues import find_catalogue
 from fanet.data.sources.splits import matching
+from papers_shared.dataset_rows import is_saved
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.text import read_json
@@ -38,7 +39,7 @@ class HubSource(Source):
     @classmethod
     def find(cls, base: Path, data: DataConfig) -> HubSource | None:
         """The source in the folder `base`; None where nothing was saved there."""
-        return cls(base, data) if _is_saved(base) else None
+        return cls(base, data) if is_saved(base) else None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ class HubSource(Source):
         Raises:
             UserError: The data set has masks, whose ids it does not name, or plain integers.
         """
-        if _is_saved(self.base) and (catalogue := find_catalogue([self.base])):
+        if is_saved(self.base) and (catalogue := find_catalogue([self.base])):
             return catalogue.names
         train = matching(self.data.train_split, self.splits) or list(self.splits)
         rows = self._load(train[0])
@@ -120,7 +121,7 @@ class HubSource(Source):
         """
         with _quiet():
             try:
-                saved = _is_saved(self.base)
+                saved = is_saved(self.base)
                 loaded = (
                     datasets.load_from_disk(str(self.base))
                     if saved
@@ -133,10 +134,6 @@ class HubSource(Source):
                     f"the data set {self.data.root} cannot be loaded: {_first_line(error)}"
                 ) from error
         return rows
-
-
-def _is_saved(folder: Path) -> bool:
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
 def _saved_splits(folder: Path) -> list[str]:

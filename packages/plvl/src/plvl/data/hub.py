@@ -16,6 +16,7 @@ from typing import Any
 
 import datasets
 
+from papers_shared.dataset_rows import is_saved
 from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
@@ -38,7 +39,7 @@ def load_hub(name: str) -> Splits:
     """
     root = user_path(name)
     try:
-        if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        if is_saved(root):
             loaded = datasets.load_from_disk(str(root))
         else:
             loaded = datasets.load_dataset(name)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from papers_shared.dataset_rows import is_saved
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
@@ -171,7 +172,7 @@ def _distinct(files: list[Path], name_of: Callable[[Path], str]) -> list[Path]:
 def _recognise(root: Path) -> str:
     if (root / MANIFEST).is_file():
         return "built"
-    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+    if is_saved(root):
         return "dataset"
     if (root / "region_descriptions.json").is_file():
         return "visual-genome"
