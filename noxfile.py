@@ -60,7 +60,7 @@ def tests_shared(session: nox.Session) -> None:
     """papers-shared alone."""
     install(session, "./shared[test]")
     check_absent(session, *IMPORT_NAMES)
-    session.run("pytest", "shared/tests", *session.posargs)
+    run_tests(session, "shared/tests")
 
 
 @nox.session(name="tests-fanet")
@@ -85,7 +85,7 @@ def tests_cabl_cgsr(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """What no package can test alone: rules of the house, command lines, launch, wheels, README."""
     install(session, *group("integration"), *everything("[app]"))
-    session.run("pytest", "tests", *session.posargs)
+    run_tests(session, "tests")
 
 
 @nox.session
@@ -170,7 +170,13 @@ def everything(extras: str = "") -> list[str]:
 def test_package(session: nox.Session, name: str, *, extras: str) -> None:
     install(session, f"./packages/{name}[{extras}]")
     check_absent(session, *(other for other in IMPORT_NAMES if other != name))
-    session.run("pytest", f"packages/{name}/tests", *session.posargs)
+    run_tests(session, f"packages/{name}/tests")
+
+
+def run_tests(session: nox.Session, folder: str) -> None:
+    """Two files of tests at a time, a thread each: most of them wait for a single core; `-- -n 0` for one."""
+    parallel = ("-n", "2", "--dist", "loadfile")
+    session.run("pytest", *parallel, folder, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 def check_absent(session: nox.Session, *distributions: str) -> None:

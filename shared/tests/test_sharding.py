@@ -31,22 +31,25 @@ class Batches(Unit):
         super().__init__()
         self.norm = nn.BatchNorm1d(8)
 
-seen, precision = [], sys.argv[1]
-torch.manual_seed(0)
-network = nn.Sequential(Unit(), Batches(), nn.Linear(8, 1))
-accelerator = make_accelerator(precision)
-x = torch.randn(2, 4, 8)[accelerator.process_index]
-plain = [name for name, _ in network.named_parameters()]
-shard(network, list(network)[:2], accelerator)
-with CommDebugMode() as traffic:
-    for number in range(3):
-        network.set_requires_gradient_sync(number == 2)
-        network(x).float().square().sum().backward()
-counts = {str(name): count for name, count in traffic.get_comm_counts().items()}
-gradients = {name: whole(p.grad).double().norm().item() for name, p in network.named_parameters()}
-types = sorted({str(p.grad.dtype) for p in network.parameters()})
-if accelerator.is_main_process:
-    print("found", json.dumps([counts, gradients, types, seen[:2]]))
+def main(precision):
+    torch.manual_seed(0)
+    network = nn.Sequential(Unit(), Batches(), nn.Linear(8, 1))
+    accelerator = make_accelerator(precision)
+    x = torch.randn(2, 4, 8)[accelerator.process_index]
+    plain = [name for name, _ in network.named_parameters()]
+    shard(network, list(network)[:2], accelerator)
+    with CommDebugMode() as traffic:
+        for number in range(3):
+            network.set_requires_gradient_sync(number == 2)
+            network(x).float().square().sum().backward()
+    counts = {str(name): count for name, count in traffic.get_comm_counts().items()}
+    gradients = {name: whole(p.grad).double().norm().item() for name, p in network.named_parameters()}
+    types = sorted({str(p.grad.dtype) for p in network.parameters()})
+    if accelerator.is_main_process:
+        print("found", json.dumps([counts, gradients, types, seen[:2]]))
+
+seen = []
+main(sys.argv[1])
 """
 
 

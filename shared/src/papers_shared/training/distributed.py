@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -195,10 +196,12 @@ def _leave_group() -> None:
     """End gloo's threads while Python still runs.
 
     One that lets go of a tensor later, which happens once in some hundred runs on a loaded machine, aborts the
-    process: "terminate called without an active exception", exit code -6 in place of the program's own.
+    process: "terminate called without an active exception", exit code -6 in place of the program's own. A group's
+    threads end with the last reference to it, and divided weights hold theirs in circles.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        gc.collect()
 
 
 def _asked_for_more() -> bool:
