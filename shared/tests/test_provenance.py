@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from torch import nn
 from papers_shared.drawing import marked_untrained
 from papers_shared.errors import UserError
 from papers_shared.hub import PretrainedFolder
-from papers_shared.provenance import VARIABLE, Origin, check_trained, drawn
+from papers_shared.provenance import VARIABLE, Origin, check_trained, drawn, join_licences
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ def test_trained_models_and_older_folders_answer(tmp_path: Path, monkeypatch: py
 def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
     net = Net.from_config(Config())
     assert "untrained" in ModelCard.load(net.save_pretrained(tmp_path / "a") / "README.md").data.tags
+    net.origin = replace(TRAINED, licence=join_licences("mit", "", "apache-2.0", "mit"))
+    card = ModelCard.load(net.save_pretrained(tmp_path / "c") / "README.md")
+    assert (card.data.license, card.data.license_name) == ("other", "mit and apache-2.0")
     net.origin = TRAINED
     card = ModelCard.load(net.save_pretrained(tmp_path / "b") / "README.md")
     assert (card.data.license, card.data.pipeline_tag) == ("mit", "image-segmentation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from email.message import Message
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def cached(root: Path, repository: str, *names: str) -> None:
     for name in names:
         path = folder / "snapshots" / ("0" * 40) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(CONTENT)
+        path.write_bytes(b"{}" if path.suffix == ".json" else CONTENT)
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, content: bytes, length: int | None = None) -> list[str]:
@@ -65,6 +66,23 @@ def test_a_file_and_a_folder_with_one(tmp_path: Path) -> None:
         assert found.digest == DIGEST
         assert found.origin.endswith("folder/network.ckpt")
         assert DIGEST in found.sentence()
+
+
+@pytest.mark.parametrize(
+    ("description", "licence"),
+    [
+        ({"origin": {"licence": "mit"}}, "mit"),
+        ({"architecture": "resnet18", "pretrained_cfg": {"license": "apache-2.0"}}, "apache-2.0"),
+        ({"model_type": "bert"}, ""),
+        ({"origin": {"licence": 3}, "pretrained_cfg": "none"}, ""),
+    ],
+)
+def test_a_model_folder_says_under_which_licence_its_weights_are(
+    description: object, licence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(CONTENT)
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    assert fetch_weights(tmp_path, package="fanet").licence == licence
 
 
 def test_a_repository_and_a_file_inside_one(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cabl_cgsr.modeling.cabl import Cabl
 from cabl_cgsr.modeling.classifier import Classifier
 from cabl_cgsr.modeling.localizer import Localizer
 from papers_shared.errors import UserError
+from papers_shared.provenance import Origin
 
 CONFIG = ModelConfig(backbone="test_conformer")
 
@@ -161,6 +162,7 @@ def test_a_folder_opens_to_the_same_network_and_serves_as_start_weights(
     localizer: Localizer, tmp_path: Path
 ) -> None:
     images = torch.randn(1, 3, 32, 48)
+    localizer.origin = Origin(licence="mit")
     localizer.save_pretrained(tmp_path / "model")
     opened = Localizer.from_pretrained(tmp_path / "model")
     assert opened.config == CONFIG
@@ -170,7 +172,7 @@ def test_a_folder_opens_to_the_same_network_and_serves_as_start_weights(
         CONFIG, pretrained=str(tmp_path / "model"), num_logits=2, cabl=CablConfig(operator="none")
     )
     started = Localizer.from_config(changed)
-    assert started.config.pretrained == ""
+    assert (started.config.pretrained, started.origin.licence) == ("", "mit")
     assert started.conv_cls_head.weight.shape[0] == 2
     torch.testing.assert_close(started.backbone.state_dict(), localizer.backbone.state_dict())
     with pytest.raises(UserError, match="holds a test_conformer, not a conformer_small"):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from papers_shared.errors import UserError
+from papers_shared.provenance import Origin
 from plvl.config import TABLE_4_LANGUAGE_BLOCKS, TABLE_6_HEAD_GROUPS, TABLE_7_MODELS, LossConfig, ModelConfig
 from plvl.losses import grounding_loss
 from plvl.modeling.attention import Attention, SelfAttention, relative_positions
@@ -321,7 +322,9 @@ def test_start_weights(tmp_path: Path) -> None:
     for parameter in (*whole.parameters(), *vision.parameters()):
         nn.init.normal_(parameter, std=0.1)
     whole.save_pretrained(tmp_path / "whole")
+    vision.origin, whole.origin = Origin(licence="mit"), Origin(licence="apache-2.0")
     vision.save_pretrained(tmp_path / "vision")
+    whole.save_pretrained(tmp_path / "licensed")
     whole.language.save_pretrained(tmp_path / "text")
     started = tiny(vision_pretrained=str(tmp_path / "vision"), text_pretrained=str(tmp_path / "text"))
     assert started.config == TINY
@@ -329,6 +332,9 @@ def test_start_weights(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in vision.state_dict().items())
     words = "embeddings.word_embeddings.weight"
     assert torch.equal(started.language.state_dict()[words], whole.language.state_dict()[words])
+    assert started.origin.licence == "mit"
+    both = tiny(pretrained=str(tmp_path / "licensed"), vision_pretrained=str(tmp_path / "vision"))
+    assert both.origin.licence == "mit and apache-2.0"
     again = tiny(pretrained=str(tmp_path / "whole"))
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in whole.state_dict().items())
 

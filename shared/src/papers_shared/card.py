@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from papers_shared.provenance import HUB, Origin
+from papers_shared.provenance import AND, HUB, Origin
 
 
 def base_models(origin: Origin) -> list[str]:
@@ -33,7 +33,8 @@ def model_card(
     data = ModelCardData(
         library_name=package,
         pipeline_tag=task or None,
-        license=origin.licence or None,
+        license="other" if AND in origin.licence else origin.licence or None,
+        license_name=origin.licence if AND in origin.licence else None,
         base_model=base_models(origin) or None,
         tags=[package, *([] if origin.trained else ["untrained"])],
         model_name=f"{kind} {origin.recipe}".strip(),

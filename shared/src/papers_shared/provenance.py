@@ -12,6 +12,9 @@ from papers_shared.errors import UserError
 VARIABLE = "PAPERS_UNTRAINED"
 """Set to 1 in the environment, networks that were never trained answer too."""
 
+AND = " and "
+"""What stands between licences where start weights have several."""
+
 HUB = "hf://"
 """How addresses on the Hugging Face Hub begin; where a source is asked for, it may be left out."""
 
@@ -71,6 +74,11 @@ def drawn(network: Any, *started: str, source: str = "", licence: str = "") -> O
     parts = [name for name, child in network.named_children() if any(True for _ in child.parameters())]
     given = tuple(f"{name}: {source}" for name in parts if name in started)
     return Origin(tuple(name for name in parts if name not in started), given, licence=licence)
+
+
+def join_licences(*licences: str) -> str:
+    """Those that are known, each once, in one phrase."""
+    return AND.join(dict.fromkeys(licence for licence in licences if licence))
 
 
 def check_trained(network: Any, allowed: bool = False) -> tuple[str, ...]:

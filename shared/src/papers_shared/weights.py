@@ -19,9 +19,10 @@ from urllib.parse import unquote, urlsplit
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, cache_folder, file_digest, make_folder
 from papers_shared.foreign import no_checkpoint
-from papers_shared.hub import first_line, first_names, hub_problems
+from papers_shared.hub import CONFIG, first_line, first_names, hub_problems
 from papers_shared.paths import safe_name, user_path
 from papers_shared.provenance import HUB
+from papers_shared.text import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar", ".tar.gz", ".tgz")
 """Files that may hold weights."""
@@ -43,7 +44,7 @@ class Weights:
     """The source as it was named, with the file taken from it."""
     from_hub: bool = False
     licence: str = ""
-    """As the Hub's card of the repository says, where it was asked."""
+    """As the model folder's own `config.json` says, or the Hub's card of the repository where it was asked."""
 
     def sentence(self) -> str:
         """Source and digest, as a model's `config.json` and card say them."""
@@ -93,7 +94,7 @@ def _fetched(text: str, sha256: str, package: str, beside: Sequence[str]) -> Wei
         raise UserError(
             f"{origin} has the SHA-256 {digest}, not the {expected} of --sha256: do not use this file"
         )
-    return Weights(file, digest, origin, from_hub, licence)
+    return Weights(file, digest, origin, from_hub, _licence_beside(file) or licence)
 
 
 def kept_file(address: str, package: str) -> Path:
@@ -101,6 +102,19 @@ def kept_file(address: str, package: str) -> Path:
     parts = urlsplit(address)
     name = safe_name(unquote(parts.path.rpartition("/")[2]) or parts.netloc)
     return cache_folder(package) / "weights" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+
+
+def _licence_beside(file: Path) -> str:
+    """What the `config.json` of a model folder, ours or timm's, says; empty for other files."""
+    description = file.with_name(CONFIG)
+    if file.name not in SAME_WEIGHTS or not description.is_file():
+        return ""
+    content = read_json(description)
+    for section, field in (("origin", "licence"), ("pretrained_cfg", "license")):
+        part = content.get(section) if isinstance(content, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(field), str):
+            return str(part[field])
+    return ""
 
 
 def is_weight_file(name: str | Path) -> bool:

@@ -99,10 +99,13 @@ class Localizer(nn.Module, PretrainedFolder):
         conv_cls_head = nn.Conv2d(backbone.num_features, config.num_logits, 3, padding=1)
         trans_cls_head = nn.Linear(backbone.embed_dim, config.num_logits)
         init_weights(trans_cls_head)
-        source = load_start(backbone, config) if config.pretrained else ""
+        weights = load_start(backbone, config) if config.pretrained else None
         localizer = cls(replace(config, pretrained=""), backbone, conv_cls_head, trans_cls_head)
-        started = ["backbone"] if config.pretrained else []
-        localizer.origin = drawn(localizer, *started, source=source)
+        if weights is None:
+            localizer.origin = drawn(localizer)
+        else:
+            start = {"source": weights.sentence(), "licence": weights.licence}
+            localizer.origin = drawn(localizer, "backbone", **start)
         return localizer
 
     def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput | LocalizerCam:

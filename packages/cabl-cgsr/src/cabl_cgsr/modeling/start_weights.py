@@ -11,14 +11,11 @@ from papers_shared.errors import UserError
 from papers_shared.foreign import check_fits, load_official
 from papers_shared.hub import CONFIG
 from papers_shared.text import read_json
-from papers_shared.weights import SAME_WEIGHTS, fetch_weights
+from papers_shared.weights import SAME_WEIGHTS, Weights, fetch_weights
 
 
-def load_start(backbone: Conformer, config: ModelConfig) -> str:
+def load_start(backbone: Conformer, config: ModelConfig) -> Weights:
     """Give `backbone` the weights that `config.pretrained` names; heads in the file are left out.
-
-    Returns:
-        Source and digest.
 
     Raises:
         UserError: There are no such weights, or they are not exactly those of this backbone.
@@ -41,7 +38,7 @@ def load_start(backbone: Conformer, config: ModelConfig) -> str:
             tensors.setdefault(name, torch.zeros((), dtype=torch.long))
     check_fits(tensors, own, option, f"a {config.backbone}")
     backbone.load_state_dict(tensors)
-    return weights.sentence()
+    return weights
 
 
 def _check_backbone(description: object, backbone: str, option: str) -> None:

@@ -43,7 +43,11 @@ class StartWeights:
     weights: Weights | None = None
     saved: dict[str, Any] = field(default_factory=dict)
     """Values of `ModelConfig` that they were trained with, as far as they are known."""
-    licence: str = ""
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, as far as it is known."""
+        return self.weights.licence if self.weights else ""
 
     @property
     def source(self) -> str:
@@ -64,15 +68,15 @@ def find_start(config: ModelConfig) -> StartWeights:
     weights = fetch_weights(config.pretrained, package="fanet", beside=(CONFIG,), option="--model.pretrained")
     description = weights.file.with_name(CONFIG)
     if weights.file.name not in SAME_WEIGHTS or not description.is_file():
-        return StartWeights(weights, licence=weights.licence)
-    saved, licence = _described(read_json(description), str(description))
+        return StartWeights(weights)
+    saved = _described(read_json(description), str(description))
     for name in OF_THE_BACKBONE:
         if name in saved and str(saved[name]).split(".")[0] != str(getattr(config, name)).split(".")[0]:
             raise UserError(
                 f"--model.pretrained {config.pretrained!r} was trained with {name} {saved[name]}, not "
                 f"{getattr(config, name)}"
             )
-    return StartWeights(weights, saved, licence or weights.licence)
+    return StartWeights(weights, saved)
 
 
 def follow_weights(config: ModelConfig, start: StartWeights | None = None) -> ModelConfig:
@@ -183,26 +187,25 @@ def _of_timm(backbone: str) -> StartWeights:
     name = source if isinstance(source, str) else "/".join(source)  # a repository, and a file in it
     weights = fetch_weights(name, package="fanet", option="--model.pretrained timm")
     saved = {name: _scaled(getattr(described, name)) for name in ("mean", "std")}
-    return StartWeights(weights, saved, described.license or "")
+    return StartWeights(replace(weights, licence=described.license or weights.licence), saved)
 
 
-def _described(description: Any, where: str) -> tuple[dict[str, Any], str]:
+def _described(description: Any, where: str) -> dict[str, Any]:
     """What a `config.json` of ours or of timm says; of other libraries nothing is known."""
     if not isinstance(description, dict):
-        return {}, ""
+        return {}
     own, of_timm = description.get("config"), description.get("pretrained_cfg")
     if isinstance(own, dict):
-        origin = description.get("origin")
-        return own, str(origin.get("licence", "")) if isinstance(origin, dict) else ""
+        return own
     if "architecture" not in description or not isinstance(of_timm, dict):
-        return {}, ""
+        return {}
     saved: dict[str, Any] = {
         name: _scaled(numbers_of(of_timm[name], f"{where}: {name}", count=3))
         for name in ("mean", "std")
         if name in of_timm and len(of_timm[name]) == 3
     }
     saved["backbone"] = description["architecture"]
-    return saved, str(of_timm.get("license") or "")
+    return saved
 
 
 def _scaled(values: Any) -> tuple[float, ...]:

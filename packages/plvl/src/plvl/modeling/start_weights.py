@@ -10,7 +10,7 @@ from transformers import BertModel
 from papers_shared.errors import UserError
 from papers_shared.foreign import check_fits
 from papers_shared.hub import CONFIG, WEIGHTS, describes_model
-from papers_shared.provenance import Origin, drawn
+from papers_shared.provenance import Origin, drawn, join_licences
 from papers_shared.text import read_json
 from papers_shared.weights import Weights, fetch_weights
 from plvl.config import ModelConfig
@@ -36,18 +36,17 @@ def build(config: ModelConfig) -> PLVL:
             "the --model.text-positions of the language model"
         )
     model = PLVL.from_config(config)
-    given = []
+    given: dict[str, Weights] = {}
     if config.vision_pretrained:
-        weights = _load_vision(model.backbone, config.vision_pretrained)
-        given.append(f"backbone without its guides: {weights.sentence()}")
+        given["backbone without its guides"] = _load_vision(model.backbone, config.vision_pretrained)
     if config.text_pretrained:
-        model.language, weights = open_bert(config)
-        given.append(f"language: {weights.sentence()}")
+        model.language, given["language"] = open_bert(config)
     untrained = drawn(model, *(["language"] if config.text_pretrained else [])).untrained
     if config.pretrained:
-        untrained, weights = _load_whole(model, config.pretrained)
-        given.append(f"all: {weights.sentence()}")
-    model.origin = Origin(untrained, tuple(given))
+        untrained, given["all"] = _load_whole(model, config.pretrained)
+    sentences = tuple(f"{part}: {weights.sentence()}" for part, weights in given.items())
+    licence = join_licences(*(weights.licence for weights in given.values()))
+    model.origin = Origin(untrained, sentences, licence=licence)
     return model
 
 
