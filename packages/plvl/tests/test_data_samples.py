@@ -18,7 +18,7 @@ from plvl.data.commands import run_toy
 from plvl.data.samples import Collate, grounding_batch
 from plvl.options import DataToyOptions
 from plvl.tokenizer import Tokenizer, vocabulary_for
-from plvl.transforms import Stretch, train_transform
+from plvl.transforms import stretch_on, train_transform
 from plvl.transforms import test_transform as evaluation_transform
 
 MODEL = ModelConfig(image_size=64)
@@ -86,7 +86,7 @@ def test_loader_processes_give_the_same_samples(data: DataConfig) -> None:
 
 
 def test_a_batch_travels_as_bytes_and_becomes_what_single_images_become(data: DataConfig) -> None:
-    samples, stretch = _samples(data), Stretch(MODEL)
+    samples, stretch = _samples(data), stretch_on(torch.device("cpu"), MODEL)
     some = [samples[epoch, index] for epoch in range(3) for index in range(4)]
     assert len({sample["image"].shape for sample in some}) > 1
     collate = Collate(Tokenizer(vocabulary_for(MODEL, samples.rows["expression"]), 8), rec=True, res=True)

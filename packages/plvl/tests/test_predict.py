@@ -27,7 +27,7 @@ from plvl.modeling.plvl import PLVL
 from plvl.options import PredictOptions
 from plvl.predict import jobs_of, predict_many, read_sentences, run
 from plvl.tokenizer import VOCABULARY, make_vocabulary, tokenizer_of
-from plvl.transforms import prepare_image
+from plvl.transforms import prepare_image, stretch_on
 
 WORDS = ["the red block", "left of the blue one"]
 
@@ -51,8 +51,10 @@ def test_a_grounding_is_the_networks_output_in_pixels_of_the_image(model: PLVL, 
     result = model.predict(image, "the red block")
     assert isinstance(result, Grounding)
     ids, mask = tokenizer_of(model)(["the red block"])
+    pixels = prepare_image(image, model.config)
+    square = stretch_on(pixels.device, model.config)(pixels[None], [(18, 32)])
     with torch.no_grad():
-        output = model(prepare_image(image, model.config), ids, mask)
+        output = model(square, ids, mask)
     corners = cxcywh_to_xyxy(output.boxes[0]).clamp(0, 1) * torch.tensor([90, 50, 90, 50])
     assert result.box_xyxy == pytest.approx(corners.tolist(), abs=1e-3)
     probabilities = F.interpolate(output.mask_logits.sigmoid(), (50, 90), mode="bilinear", align_corners=True)

@@ -108,7 +108,7 @@ def evaluate(
             sentences = [truth["sentence"] for truth in truths]
             try:
                 answers = answer(
-                    model, inputs, sentences, text=text, precision=precision, batch_size=batch_size
+                    model, [inputs], sentences, text=text, precision=precision, batch_size=batch_size
                 )
                 for number, found in enumerate(answers if sentences else ()):
                     found.check_finite()

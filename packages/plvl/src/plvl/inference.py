@@ -37,7 +37,7 @@ from plvl.config import ModelConfig
 from plvl.drawing import caption, draw_target
 from plvl.modeling.head import HeadOutput
 from plvl.tokenizer import tokenizer_of
-from plvl.transforms import prepare_image
+from plvl.transforms import prepare_image, stretch_on
 
 CALLS = ("encode_text", "encode_image", "ground")
 """What of the network is called."""
@@ -209,7 +209,7 @@ def predict(
     upright = load_image(image, max_pixels=max_pixels)
     computed = choose_precision(precision, device_of(model))
     text = text or TextFeatures(model, computed)
-    inputs = prepare_image(upright, model.config)
+    inputs = [prepare_image(upright, model.config)]
     (groundings,) = ground_images(
         model,
         [upright],
@@ -226,7 +226,7 @@ def predict(
 def ground_images(
     model: Network,
     images: Sequence[Image.Image],
-    inputs: Tensor | Features,
+    inputs: list[Tensor] | Features,
     sentences: Sequence[Sequence[str]],
     *,
     text: TextFeatures,
@@ -238,8 +238,7 @@ def ground_images(
 
     Args:
         images: RGB, upright.
-        inputs: What `plvl.transforms.prepare_image` makes of them, (B, 3, S, S), or what the network keeps of
-            that.
+        inputs: What `plvl.transforms.prepare_image` makes of them, or what the network keeps of that.
         untrained: Parts of the model that were never trained; the other options are those of `predict`.
 
     Raises:
@@ -285,7 +284,7 @@ def _groundings(
 
 def answer(
     model: Network,
-    inputs: Tensor | Features,
+    inputs: list[Tensor] | Features,
     sentences: Sequence[str],
     images: Sequence[int] | None = None,
     *,
@@ -298,10 +297,10 @@ def answer(
     They are computed in evaluation mode and without gradients.
 
     Args:
-        inputs: (B, 3, S, S), of `plvl.transforms.prepare_image`, or what the network keeps of them.
+        inputs: What `plvl.transforms.prepare_image` makes of images, or what the network keeps of that.
         images: Which of them each sentence is about; None: all about the first.
     """
-    seen = _encoded(model, inputs, precision) if isinstance(inputs, Tensor) else inputs
+    seen = _encoded(model, inputs, precision) if isinstance(inputs, list) else inputs
     for first in range(0, len(sentences), batch_size):
         with torch.no_grad(), evaluation_mode(model):
             features, mask = text(sentences[first : first + batch_size])
@@ -355,7 +354,7 @@ def encode(
     """
     upright = load_image(image, max_pixels=max_pixels)
     computed = choose_precision(precision, device_of(model))
-    return EncodedImage(upright, _encoded(model, prepare_image(upright, model.config), computed))
+    return EncodedImage(upright, _encoded(model, [prepare_image(upright, model.config)], computed))
 
 
 def ground(
@@ -387,8 +386,11 @@ def ground(
     return found
 
 
-def _encoded(model: Network, inputs: Tensor, precision: Precision) -> Features:
-    """What the network keeps of images (B, 3, S, S)."""
+def _encoded(model: Network, images: list[Tensor], precision: Precision) -> Features:
+    """What the network keeps of images, which become its squares where it computes."""
     weight = next(model.parameters())
+    stretch = stretch_on(weight.device, model.config)
+    moved = [image.to(weight.device, non_blocking=True) for image in images]
+    squares = torch.cat([stretch(image[None], [(image.shape[1], image.shape[2])]) for image in moved])
     with torch.no_grad(), evaluation_mode(model), autocast(model, precision):
-        return model.encode_image(inputs.to(weight.device, weight.dtype, non_blocking=True))
+        return model.encode_image(squares.to(weight.dtype))

@@ -159,7 +159,7 @@ def predict_many(
 
     def answer(batch: Sequence[tuple[Group, _Prepared]]) -> list[list[Grounding]]:
         images = [Image.fromarray(image.pixels.numpy()) for _, image in batch]
-        inputs = torch.cat([image.input for _, image in batch])
+        inputs = [image.input for _, image in batch]
         sentences = [[item.asked["expression"] for item in group] for group, _ in batch]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the records hold them
@@ -263,7 +263,7 @@ class _Prepared(NamedTuple):
     pixels: Tensor
     """(H, W, 3) uint8 RGB, upright."""
     input: Tensor
-    """What the network takes, (1, 3, S, S)."""
+    """What `prepare_image` makes of it, (3, h, w) uint8."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from plvl.evaluate import evaluate
 from plvl.losses import count_targets, grounding_losses
 from plvl.modeling.start_weights import build
 from plvl.tokenizer import VOCABULARY, Tokenizer, vocabulary_for
-from plvl.transforms import Stretch, train_transform
+from plvl.transforms import stretch_on, train_transform
 
 RESUMABLE_OPTIONS = {
     "model": {"pretrained", "vision_pretrained", "text_pretrained", "vocabulary", "grad_checkpointing"},
@@ -62,7 +62,7 @@ def train(recipe: Recipe) -> Path:
         resumable=RESUMABLE_OPTIONS,
         best_by=BEST_BY if config.rec and config.res else {"best": "joint"},
         collate=Collate(Tokenizer(vocabulary, config.max_tokens), rec=config.rec, res=config.res),
-        on_device=partial(grounding_batch, stretch=Stretch(config).to(accelerator.device)),
+        on_device=partial(grounding_batch, stretch=stretch_on(accelerator.device, config)),
     )
     network.extra_files = {VOCABULARY: vocabulary}
     model = run.prepare(network, partial(parameter_groups, optim=recipe.optim), network.fsdp_units())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -86,16 +87,16 @@ test_transform.__test__ = False  # type: ignore[attr-defined]  # not a test, wha
 
 
 def prepare_image(image: Image.Image, model: ModelConfig) -> Tensor:
-    """One image through the test pipeline.
+    """One image through the test pipeline; `stretch_on` follows.
 
     Args:
         image: RGB, upright.
 
     Returns:
-        float32 (1, 3, S, S), normalised.
+        uint8 (3, h, w), the longest side S.
     """
-    pixels = test_transform(model)(Sample(image, ""))["image"]
-    return Stretch(model)(pixels[None], [(pixels.shape[1], pixels.shape[2])])
+    pixels: Tensor = test_transform(model)(Sample(image, ""))["image"]
+    return pixels
 
 
 class CutToIntegers:
@@ -244,11 +245,11 @@ class Stretch(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.side = model.image_size
-        self.register_buffer("mean", torch.tensor(model.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(model.std).view(-1, 1, 1), persistent=False)
+        self.side = side
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, 3, S, S) float32.
@@ -262,6 +263,16 @@ class Stretch(nn.Module):
             for one, (height, width) in zip(pixels, sizes, strict=True)
         ]
         return torch.cat(squares).sub_(self.mean).div_(self.std)
+
+
+def stretch_on(device: torch.device, model: ModelConfig) -> Stretch:
+    """The stretch of a network's images, kept on the device for the next call."""
+    return _stretch_on(device, model.image_size, tuple(model.mean), tuple(model.std))
+
+
+@lru_cache(maxsize=16)
+def _stretch_on(device: torch.device, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Stretch:
+    return Stretch(side, mean, std).to(device)
 
 
 def resize(sample: Sample, length: int, *, longest: bool, exact: bool) -> Sample:
