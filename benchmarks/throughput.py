@@ -158,7 +158,8 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_grad_enabled(False)
     if options.rank:
         images, output = map(Path, options.rank)
-        print(_seconds(SUBJECTS[options.packages[0]](), "batched", sorted(images.iterdir()), output))
+        seconds = _seconds(SUBJECTS[options.packages[0]](), "batched", sorted(images.iterdir()), output)
+        sys.stdout.write(f"{seconds}\n")  # at once, as the other process writes too
         return 0
     threads = torch.get_num_threads()
     lines = [
