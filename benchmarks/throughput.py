@@ -1,7 +1,8 @@
 """`python -m benchmarks predict [PACKAGE ...]`: images per second from files to files.
 
 Each way reads images, decodes and resizes them, asks the network, and writes what `predict` writes; the networks have
-the papers' sizes and random weights, and the images are small, so that all but the network weighs most.
+the papers' sizes and random weights. Images are small by default, so that all but the network weighs most; with
+`--scale 4` they have about the papers' sizes.
 
     one by one      predict, one image at a time, read by the same process
     batched         predict --batch-size 8 --workers 2
@@ -32,7 +33,7 @@ from benchmarks import RESULTS, ROOT, machine
 from papers_shared.files import write_text
 
 SIZE = (120, 160)
-"""Height and width of the images."""
+"""Height and width of the images, by the scale."""
 BATCH, WORKERS = 8, 2
 WAYS = ("one by one", "batched", "two processes", "plain loop")
 
@@ -46,7 +47,7 @@ class Subject(NamedTuple):
     peer_name: str
 
 
-def fanet() -> Subject:
+def fanet(scale: int) -> Subject:
     from transformers import (
         ConvNextConfig,
         SegformerImageProcessor,
@@ -58,12 +59,17 @@ def fanet() -> Subject:
     from fanet.modeling.segmenter import Segmenter
     from fanet.predict import predict_many
 
-    network = Segmenter.from_config(ModelConfig(class_names=ZEROWASTE_CLASSES, test_scale=(128, 128))).eval()
+    side = 128 * scale
+    sizes = ModelConfig(class_names=ZEROWASTE_CLASSES, test_scale=(side, side))
+    network = Segmenter.from_config(sizes).eval()
     backbone = ConvNextConfig(
         hidden_sizes=[96, 192, 384, 768], out_features=["stage1", "stage2", "stage3", "stage4"]
     )
     config = UperNetConfig(backbone_config=backbone, num_labels=5, use_auxiliary_head=False)
-    peer, processor = UperNetForSemanticSegmentation(config).eval(), SegformerImageProcessor(size=(128, 128))
+    peer, processor = (
+        UperNetForSemanticSegmentation(config).eval(),
+        SegformerImageProcessor(size=(side, side)),
+    )
 
     def segment(image: Image.Image) -> np.ndarray:
         output = peer(**processor(image, return_tensors="pt"))
@@ -78,7 +84,7 @@ def fanet() -> Subject:
     )
 
 
-def plvl() -> Subject:
+def plvl(scale: int) -> Subject:
     from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
     from plvl.config import ModelConfig
@@ -86,7 +92,7 @@ def plvl() -> Subject:
     from plvl.predict import predict_many
     from plvl.tokenizer import VOCABULARY, make_vocabulary
 
-    network = PLVL.from_config(ModelConfig(image_size=112)).eval()
+    network = PLVL.from_config(ModelConfig(image_size=112 * scale)).eval()
     network.extra_files = {VOCABULARY: make_vocabulary(["the red block"], network.config.vocab_size)}
     peer = CLIPSegForImageSegmentation(CLIPSegConfig()).eval()
     words = torch.tensor([[49406, 518, 736, 49407]])
@@ -108,7 +114,7 @@ def plvl() -> Subject:
     )
 
 
-def cabl_cgsr() -> Subject:
+def cabl_cgsr(scale: int) -> Subject:
     import timm
     from timm.data import create_transform
 
@@ -116,9 +122,9 @@ def cabl_cgsr() -> Subject:
     from cabl_cgsr.modeling.localizer import Localizer
     from cabl_cgsr.predict import predict_many
 
-    network = Localizer.from_config(ModelConfig(cam=CamConfig(sizes=(128,), mirror=False))).eval()
+    network = Localizer.from_config(ModelConfig(cam=CamConfig(sizes=(128 * scale,), mirror=False))).eval()
     peer = timm.create_model("convnext_tiny", num_classes=1).eval()
-    transform = create_transform((3, 128, 128), crop_pct=1.0)
+    transform = create_transform((3, 128 * scale, 128 * scale), crop_pct=1.0)
 
     def localize(image: Image.Image) -> np.ndarray:
         features = peer.forward_features(transform(image)[None])
@@ -147,6 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=", ".join(SUBJECTS))
     parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--scale", type=int, default=1, help="1: 120x160 pixels; 4: 480x640, as the papers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--output", type=Path, help=f"page; default: {RESULTS.relative_to(ROOT)}/predict-cpu.md"
@@ -158,7 +165,9 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_grad_enabled(False)
     if options.rank:
         images, output = map(Path, options.rank)
-        seconds = _seconds(SUBJECTS[options.packages[0]](), "batched", sorted(images.iterdir()), output)
+        seconds = _seconds(
+            SUBJECTS[options.packages[0]](options.scale), "batched", sorted(images.iterdir()), output
+        )
         sys.stdout.write(f"{seconds}\n")  # at once, as the other process writes too
         return 0
     threads = torch.get_num_threads()
@@ -166,7 +175,8 @@ def main(arguments: Sequence[str]) -> int:
         "# predict: images per second",
         "",
         f"{machine.processor('cpu', threads)}, float32; {machine.versions()}; commit {machine.commit(ROOT)}; load "
-        f"before: {machine.load():.1f}. {options.images} images of {SIZE[0]}x{SIZE[1]} pixels, best of "
+        f"before: {machine.load():.1f}. {options.images} images of {SIZE[0] * options.scale}x{SIZE[1] * options.scale} "
+        "pixels, best of "
         f"{options.rounds} rounds in turns; how: `benchmarks/throughput.py`.",
         "",
         f"| package | {' | '.join(WAYS)} | batched / one by one | added to the network alone |",
@@ -174,9 +184,9 @@ def main(arguments: Sequence[str]) -> int:
     ]
     notes = []
     for package in options.packages or SUBJECTS:
-        subject = SUBJECTS[package]()
+        subject = SUBJECTS[package](options.scale)
         with tempfile.TemporaryDirectory() as folder:
-            best, alone = _measure(package, subject, Path(folder), options.images, options.rounds)
+            best, alone = _measure(package, subject, Path(folder), options)
         rates = [options.images / best[way] for way in WAYS]
         lines.append(
             f"| {package} | {' | '.join(f'{rate:.1f}' for rate in rates)} | {rates[1] / rates[0]:.2f} | "
@@ -192,22 +202,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(
-    package: str, subject: Subject, folder: Path, count: int, rounds: int
+    package: str, subject: Subject, folder: Path, options: argparse.Namespace
 ) -> tuple[dict[str, float], float]:
     """Seconds of each way, and of the network alone in `batched`, the best of all rounds."""
     (folder / "images").mkdir()
     rng, images = np.random.default_rng(0), []
-    for number in range(count):
-        coarse = rng.integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3), dtype=np.uint8)
+    height, width = (side * options.scale for side in SIZE)
+    for number in range(options.images):
+        coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
         images.append(folder / "images" / f"{number:04d}.jpg")
-        Image.fromarray(coarse).resize(SIZE[::-1], Image.Resampling.BICUBIC).save(images[-1])
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(images[-1])
     best = dict.fromkeys(WAYS, float("inf"))
     alone = float("inf")
-    for turn in range(rounds):
+    for turn in range(options.rounds):
         for way in WAYS:
             output = folder / f"{way} {turn}".replace(" ", "-")
             if way == "two processes":
-                seconds = _two_processes(package, folder / "images", output)
+                seconds = _two_processes(package, options.scale, folder / "images", output)
             else:
                 with _timed(subject.network) as spent:
                     seconds = _seconds(subject, way, images, output)
@@ -234,12 +245,12 @@ def _seconds(subject: Subject, way: str, images: Sequence[Path], output: Path) -
     return time.perf_counter() - start
 
 
-def _two_processes(package: str, images: Path, output: Path) -> float:
+def _two_processes(package: str, scale: int, images: Path, output: Path) -> float:
     """The time of the slower one, without starting."""
     command = ["torchrun", "--nproc_per_node", "2", "-m", "benchmarks", "predict", package]
     threads = str(max(1, torch.get_num_threads() // 2))
     done = subprocess.run(
-        [*command, "--rank", str(images), str(output)],
+        [*command, "--scale", str(scale), "--rank", str(images), str(output)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": threads},
         capture_output=True,

@@ -88,6 +88,7 @@ def test_names_of_results() -> None:
     assert safe_name("photo 1 (é)") == "photo 1 (é)"
     assert safe_name("a/b:c\n") == "a_b_c_"
     assert safe_name(" . ") == "image"
+    assert [safe_name(name) for name in ("aux", "COM1.left", "console")] == ["_aux", "_COM1.left", "console"]
     assert len(safe_name("…" * 300).encode()) <= 120
     assert unique_names([Path("x/a.b"), Path("y/A.c"), Path("..png")]) == ["a", "A-2", "image"]
     assert one_line("a\nb\tc") == "a\\nb\\tc"

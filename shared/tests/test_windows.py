@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from papers_shared import files
+from papers_shared.errors import UserError
 from papers_shared.loading import loaded, make_loader
 from papers_shared.training.run_folder import RunFolder
 
@@ -74,6 +78,27 @@ def test_folders_and_checkpoints_are_written(windows: Windows, tmp_path: Path) -
         run.save_checkpoint(step, {"model": {"w": torch.ones(3)}}, {"step": step}, keep=1)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000002"]
     assert run.load_checkpoint(run.latest_checkpoint())[1]["step"] == 2
+
+
+def test_a_lock_of_windows_names_its_holder(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: set[int] = set()
+
+    def locking(number: int, mode: int, count: int) -> None:
+        assert (mode, count, os.lseek(number, 0, os.SEEK_CUR)) == (2, 1, 0), "the first byte, without waiting"
+        inode = os.fstat(number).st_ino
+        if inode in held:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        held.add(inode)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with files.lock_file(tmp_path / "lock", "the run is in use"):
+        with pytest.raises(UserError, match=rf"the run is in use \(process {os.getpid()} on .*\): wait"):
+            files.lock_file(tmp_path / "lock", "the run is in use")
+        with files.lock_file(tmp_path / "another", "the run is in use"):
+            pass
 
 
 class Squares(Dataset):

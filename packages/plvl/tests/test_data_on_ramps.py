@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from papers_shared.errors import UserError
 from plvl.config import DataConfig
-from plvl.data import load_mask, open_split
+from plvl.data import load_mask, open_split, splits_of
 from plvl.data.check import check
 
 WIDTH, HEIGHT = 64, 48
@@ -175,3 +176,30 @@ def test_declared_sizes_are_checked(tmp_path: Path, value: Any) -> None:
     root = lines(tmp_path, BOXES, width=value, height=HEIGHT)
     with pytest.raises(UserError, match="line 1"):
         read(root)
+
+
+def test_a_share_is_set_aside_by_image_and_seed(tmp_path: Path) -> None:
+    folder = lines(tmp_path / "set", BOXES)
+    lines_of = (folder / "train.jsonl").read_text()
+    (folder / "train.jsonl").write_text(lines_of + lines_of.replace("thing", "another thing"))
+    splits = {}
+    for seed in (0, 1):
+        data = DataConfig(root=str(folder), val_share=0.3, val_seed=seed)
+        assert splits_of(data) == ("train", "val")
+        train, val = (
+            [Path(row["image"]["path"]).name for row in open_split(data, s)] for s in splits_of(data)
+        )
+        assert (len(train), len(val)) == (14, 6), "three images of ten, two sentences about each"
+        assert not set(train) & set(val)
+        splits[seed] = set(val)
+    assert splits[0] != splits[1]
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = folder.rename(tmp_path / "elsewhere/set")
+    again = open_split(replace(data, root=str(elsewhere)), "val")
+    assert {Path(row["image"]["path"]).name for row in again} == splits[1], "on any machine"
+    assert "made from 'train' by --data.val-share 0.3" in said(elsewhere, val_share=0.3)
+    with pytest.raises(UserError, match=r"no split 'val'.*--data\.val-share 0\.1"):
+        open_split(DataConfig(root=str(elsewhere)), "val")
+    (elsewhere / "val.jsonl").write_text(lines_of)
+    with pytest.raises(UserError, match=r"has a split 'val': leave out --data\.val-share"):
+        open_split(replace(data, root=str(elsewhere)), "train")

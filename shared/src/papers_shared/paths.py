@@ -56,7 +56,10 @@ def safe_name(stem: str) -> str:
     plain = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", stem).strip(" .")
     while len(plain.encode()) > LONGEST_NAME:
         plain = plain[:-1]
-    return plain or "image"
+    device = re.match(
+        r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", plain, re.IGNORECASE
+    )  # of Windows, whatever follows
+    return f"_{plain}" if device else plain or "image"
 
 
 def free_name(name: str, taken: set[str]) -> str:

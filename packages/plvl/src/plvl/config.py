@@ -179,6 +179,11 @@ class DataConfig:
     """Follow names in annotation files that lead out of the data folder."""
     train_split: str = "train"
     val_split: str = "val"
+    val_share: Annotated[float, Within(0, 0.9)] = 0.0
+    """Share of the training sentences that is set aside as the validation split where the data set has none; all
+    sentences about an image stay together."""
+    val_seed: Annotated[int, Within(0)] = 0
+    """Which images these are."""
     transform: Literal["default", "official"] = "default"
     """official: the authors' augmentation with its defects (letters swapped inside words, axes mixed up in the
     test of a crop, boxes that can end empty); default: these corrected, see `plvl.transforms`."""

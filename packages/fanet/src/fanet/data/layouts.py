@@ -16,12 +16,13 @@ from fanet.data.sources.class_folders import ClassFolders
 from fanet.data.sources.coco import Coco
 from fanet.data.sources.folders import Folders
 from fanet.data.sources.label_studio import LabelStudio
-from fanet.data.sources.splits import matching, origins_of, set_aside, usual
+from fanet.data.sources.splits import matching, origins_of, usual
 from fanet.data.sources.yolo import Yolo
 from fanet.drawing import class_palette
 from papers_shared.doctor import Finding
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
+from papers_shared.held_out import set_aside
 from papers_shared.ranges import Names
 
 LISTING_FORMAT = 2

@@ -69,6 +69,9 @@ def check(
         return report
     report.add("note", root, f"layout {layout}, splits {', '.join(splits) or 'none'}")
     report.extend(unusual_splits("", splits))
+    if data.val_share:
+        made = f"made from {data.train_split!r} by --data.val-share {data.val_share:g}"
+        report.add("note", f"splits {data.train_split} and {data.val_split}", made)
     if layout != "built":
         report.extend(_left_out(data, root))
     counts: dict[str, dict[str, int]] = {}

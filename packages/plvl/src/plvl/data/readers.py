@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import datasets
 
 from papers_shared.errors import UserError
+from papers_shared.held_out import set_aside
 from papers_shared.paths import inside
 from plvl.config import DataConfig
 from plvl.data.hub import Splits, hub, hub_splits, load_hub
 from plvl.data.items import Listing, Reading, RowMaker
 from plvl.data.layouts import RELEASES, folder_splits, image_base, locate, read_manifest, split_files
-from plvl.data.pixels import FEATURES, file_entry
+from plvl.data.pixels import FEATURES, file_entry, values_of
 from plvl.data.sources.coco_file import coco_file
 from plvl.data.sources.flickr30k import flickr30k
 from plvl.data.sources.json_lines import json_lines
@@ -45,6 +47,34 @@ def open_usable(data: DataConfig, split: str) -> tuple[datasets.Dataset, list[st
 
 
 def _open(data: DataConfig, split: str, broken: list[str] | None) -> datasets.Dataset:
+    if not _is_shared(data, split):
+        return _read(data, split, broken)
+    splits_of(data)  # refuses what cannot be divided
+    rows = _read(data, data.train_split, broken)
+    chosen = set_aside(_origins(rows), data.val_share, data.val_seed)
+    if not chosen:
+        raise UserError(
+            f"{data.root} holds sentences about one image, of which no validation split can be made: give it one, or "
+            "train on it with --data.val-split set to the training split"
+        )
+    return rows.select([i for i in range(len(rows)) if (i in chosen) == (split == data.val_split)])
+
+
+def _is_shared(data: DataConfig, split: str) -> bool:
+    return data.val_share > 0 and split in (data.train_split, data.val_split)
+
+
+def _origins(rows: datasets.Dataset) -> list[str]:
+    """What tells the image of each row from the others, wherever the data lies."""
+    origins = []
+    for (entry,) in values_of(rows, "image"):
+        content = entry["bytes"]
+        name = hashlib.sha256(content).hexdigest() if content else "/".join(Path(entry["path"]).parts[-2:])
+        origins.append(name)
+    return origins
+
+
+def _read(data: DataConfig, split: str, broken: list[str] | None) -> datasets.Dataset:
     layout, root = locate(data)
     with quiet():
         if layout == "built":
@@ -65,7 +95,8 @@ def check_split(split: str, present: Sequence[str], root: Path | str) -> None:
     if split not in present:
         raise UserError(
             f"{root} has no split {split!r} (there are: {', '.join(map(str, present)) or 'none'}); other names are "
-            "given with --data.train-split and --data.val-split"
+            "given with --data.train-split and --data.val-split, and --data.val-share 0.1 sets a part of the training "
+            "sentences aside"
         )
 
 
@@ -100,11 +131,25 @@ def _release(layout: str, root: Path, images: str, reading: Reading) -> Listing:
 
 
 def splits_of(data: DataConfig) -> tuple[str, ...]:
-    """The splits that a data folder has.
+    """The splits that a data folder has, or as `--data.val-share` makes them.
 
     Raises:
-        UserError: No such folder, or its content is not understood.
+        UserError: No such folder, its content is not understood, or `--data.val-share` finds nothing to divide.
     """
+    present = _present(data)
+    if not data.val_share:
+        return present
+    if data.val_split in present:
+        raise UserError(f"{data.root} has a split {data.val_split!r}: leave out --data.val-share")
+    if data.train_split == data.val_split:
+        raise UserError(
+            "--data.val-share needs two names: --data.train-split and --data.val-split are the same"
+        )
+    check_split(data.train_split, present, data.root)
+    return (data.train_split, data.val_split, *(name for name in present if name != data.train_split))
+
+
+def _present(data: DataConfig) -> tuple[str, ...]:
     layout, root = locate(data)
     if layout in RELEASES:
         listing = listing_of(data)
