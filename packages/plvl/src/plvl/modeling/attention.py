@@ -109,7 +109,7 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor)
     Returns:
         (B, heads, L, d).
     """
-    by_height, by_width = position_scores(q, rel_h, rel_w)
+    by_height, by_width = (scores.contiguous() for scores in position_scores(q, rel_h, rel_w))
     bias = (by_height[..., :, None] + by_width[..., None, :]).flatten(-2).flatten(-3, -2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
@@ -122,15 +122,11 @@ def attend_appended(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tenso
     kernels take a bias, training takes longer in this form.
     """
     (H, W), d = (len(rel_h), len(rel_w)), q.shape[-1]
-    scores = [score.flatten(-3, -2) for score in position_scores(q, rel_h, rel_w)]
-    place = torch.arange(H * W, device=q.device)[:, None]
-    row, column = (
-        place // W == torch.arange(H, device=q.device),
-        place % W == torch.arange(W, device=q.device),
-    )
-    marks = torch.cat([row, column], dim=1).to(k.dtype).expand(*k.shape[:2], -1, -1)
-    q = torch.cat([q, *(score * d**0.5 for score in scores)], dim=-1)
-    k = torch.cat([k, marks], dim=-1)
+    row, column = (torch.eye(side, dtype=k.dtype, device=k.device) for side in (H, W))
+    marks = torch.cat([row[:, None].expand(-1, W, -1), column.expand(H, -1, -1)], dim=-1)
+    scores = position_scores(q * d**0.5, rel_h, rel_w)
+    q = torch.cat([q.unflatten(-2, (H, W)), *scores], dim=-1).flatten(-3, -2)
+    k = torch.cat([k, marks.flatten(0, 1).expand(*k.shape[:2], -1, -1)], dim=-1)
     x = F.scaled_dot_product_attention(q, k, F.pad(v, (0, H + W)), scale=d**-0.5)
     return x[..., :d]
 
@@ -142,8 +138,8 @@ def position_scores(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Te
         (..., height, width, height) and (..., height, width, width).
     """
     grid = q.unflatten(-2, (len(rel_h), len(rel_w)))
-    by_height = torch.einsum("...ywd,ykd->...ywk", grid, rel_h.to(q.dtype)).contiguous()
-    by_width = torch.einsum("...ywd,wkd->...ywk", grid, rel_w.to(q.dtype)).contiguous()
+    by_height = torch.einsum("...ywd,ykd->...ywk", grid, rel_h.to(q.dtype))
+    by_width = torch.einsum("...ywd,wkd->...ywk", grid, rel_w.to(q.dtype))
     return by_height, by_width
 
 
@@ -157,5 +153,4 @@ def relative_positions(table: Tensor, size: int) -> Tensor:
     """
     if len(table) != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear", align_corners=False)[0].T
-    index = torch.arange(size, device=table.device)
-    return table[index[:, None] - index[None, :] + size - 1]
+    return table.unfold(0, size, 1).flip(-1).mT
