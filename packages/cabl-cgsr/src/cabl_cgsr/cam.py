@@ -20,7 +20,7 @@ FLAT = 1e-5
 
 def min_max(maps: Tensor) -> Tensor:
     """(..., H, W) -> each map scaled to [0, 1] by its own extremes; a constant map becomes 0."""
-    low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    low, high = (value[..., None] for value in maps.flatten(-2).aminmax(dim=-1, keepdim=True))
     return (maps - low) / (high - low).clamp(min=FLAT)
 
 
