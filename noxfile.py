@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent
 IMPORT_NAMES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 DISTRIBUTIONS = ("papers-shared", *IMPORT_NAMES)
+PARALLEL = ("-n", "2", "--dist", "loadfile")
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 nox.needs_version = ">=2025.10"
@@ -98,7 +99,7 @@ def lowest(session: nox.Session) -> None:
     session.install("--no-sources", "-r", str(pins))
     session.install("--no-sources", "--no-deps", "./packages/fanet", "./packages/plvl")
     for folder in ("shared", "packages/fanet", "packages/plvl"):
-        session.run("pytest", f"{folder}/tests", *session.posargs)
+        run_tests(session, f"{folder}/tests")
 
 
 @nox.session
@@ -115,7 +116,8 @@ def pythons(session: nox.Session, end: str) -> None:
     packages = ["./shared", *(f"./packages/{name}[test]" for name in IMPORT_NAMES)]
     session.run("uv", "pip", "install", "-q", "--python", python, *packages, external=True)
     for tests in ("shared", *(f"packages/{name}" for name in IMPORT_NAMES)):
-        session.run(python, "-m", "pytest", f"{tests}/tests", *session.posargs, external=True)
+        tested = (*PARALLEL, f"{tests}/tests", *session.posargs)
+        session.run(python, "-m", "pytest", *tested, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 
 @nox.session
@@ -175,8 +177,7 @@ def test_package(session: nox.Session, name: str, *, extras: str) -> None:
 
 def run_tests(session: nox.Session, folder: str) -> None:
     """Two files of tests at a time, a thread each: most of them wait for a single core; `-- -n 0` for one."""
-    parallel = ("-n", "2", "--dist", "loadfile")
-    session.run("pytest", *parallel, folder, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", *PARALLEL, folder, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 def check_absent(session: nox.Session, *distributions: str) -> None:

@@ -317,8 +317,8 @@ class TrainingRun:
         self.accelerator.log(floats, step=step)
         self._log({"kind": "val", "step": step, **result})
         shown = {name: result[name] for name in self.best_by.values() if result[name] is not None}
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self._progress.line(f"step {step}: validation {scores}")
+        scores = ", ".join(f"{name} {100 * value:.2f} %" for name, value in shown.items())
+        self._progress.line(f"step {step}: val {scores}")
         for folder, metric in self.best_by.items():
             score, best = result[metric], self.best[folder]["score"]
             if score is not None and (best is None or score > best):
