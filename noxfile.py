@@ -7,6 +7,7 @@ them editable), in a fresh environment, with the third-party versions of constra
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -106,7 +107,7 @@ def lowest(session: nox.Session) -> None:
 @nox.parametrize("end", ["lowest", "highest"])
 def pythons(session: nox.Session, end: str) -> None:
     """The tests of every package on the lowest and the highest Python of the metadata that this machine has."""
-    found = [version for version in PYTHONS if shutil.which(f"python{version}")]
+    found = [version for version in PYTHONS if runs(f"python{version}")]
     if not found:
         session.skip(f"this machine has none of python{', python'.join(PYTHONS)} on its path")
     version = found[0 if end == "lowest" else -1]
@@ -178,6 +179,11 @@ def test_package(session: nox.Session, name: str, *, extras: str) -> None:
 def run_tests(session: nox.Session, folder: str) -> None:
     """Two files of tests at a time, a thread each: most of them wait for a single core; `-- -n 0` for one."""
     session.run("pytest", *PARALLEL, folder, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+def runs(python: str) -> bool:
+    """Is there such a command, and does it start? Those of pyenv are there for versions not chosen, too."""
+    return bool(shutil.which(python)) and not subprocess.run([python, "-V"], capture_output=True).returncode
 
 
 def check_absent(session: nox.Session, *distributions: str) -> None:
