@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +60,8 @@ def server(name: str, model: str, folder: Path) -> Iterator[tuple[str, psutil.Pr
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {"TMPDIR": str(folder)},
+            # a shell in the background ignores Ctrl-C, and so would what it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         for _ in range(1200):
@@ -73,7 +76,7 @@ def server(name: str, model: str, folder: Path) -> Iterator[tuple[str, psutil.Pr
         assert process.poll() is None, log.read_text()
         assert "Traceback" not in log.read_text()
     finally:
-        process.send_signal(2)  # as Ctrl-C does
+        process.send_signal(signal.SIGINT)  # as Ctrl-C does
         process.wait(30)
     assert not list(folder.glob("*-app-*")), "its files are deleted"
 
