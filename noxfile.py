@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent
 IMPORT_NAMES = {"fanet": "fanet", "plvl": "plvl", "cabl-cgsr": "cabl_cgsr"}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 DISTRIBUTIONS = ("papers-shared", *IMPORT_NAMES)
-PARALLEL = ("-n", "2", "--dist", "loadfile")
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 nox.needs_version = ">=2025.10"
@@ -117,8 +116,7 @@ def pythons(session: nox.Session, end: str) -> None:
     packages = ["./shared", *(f"./packages/{name}[test]" for name in IMPORT_NAMES)]
     session.run("uv", "pip", "install", "-q", "--python", python, *packages, external=True)
     for tests in ("shared", *(f"packages/{name}" for name in IMPORT_NAMES)):
-        tested = (*PARALLEL, f"{tests}/tests", *session.posargs)
-        session.run(python, "-m", "pytest", *tested, env={"OMP_NUM_THREADS": "1"}, external=True)
+        run_tests(session, f"{tests}/tests", python, "-m", "pytest", external=True)
 
 
 @nox.session
@@ -176,9 +174,11 @@ def test_package(session: nox.Session, name: str, *, extras: str) -> None:
     run_tests(session, f"packages/{name}/tests")
 
 
-def run_tests(session: nox.Session, folder: str) -> None:
+def run_tests(session: nox.Session, folder: str, *pytest: str, external: bool = False) -> None:
     """Two files of tests at a time, a thread each: most of them wait for a single core; `-- -n 0` for one."""
-    session.run("pytest", *PARALLEL, folder, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    parallel = ("-n", "2", "--dist", "loadfile")
+    command = (*(pytest or ("pytest",)), *parallel, folder, *session.posargs)
+    session.run(*command, env={"OMP_NUM_THREADS": "1"}, external=external)
 
 
 def runs(python: str) -> bool:

@@ -33,7 +33,7 @@ from benchmarks import RESULTS, ROOT, machine
 from papers_shared.files import write_text
 
 SIZE = (120, 160)
-"""Height and width of the images, by the scale."""
+"""Height and width of the images at scale 1."""
 BATCH, WORKERS = 8, 2
 WAYS = ("one by one", "batched", "two processes", "plain loop")
 
@@ -66,10 +66,8 @@ def fanet(scale: int) -> Subject:
         hidden_sizes=[96, 192, 384, 768], out_features=["stage1", "stage2", "stage3", "stage4"]
     )
     config = UperNetConfig(backbone_config=backbone, num_labels=5, use_auxiliary_head=False)
-    peer, processor = (
-        UperNetForSemanticSegmentation(config).eval(),
-        SegformerImageProcessor(size=(side, side)),
-    )
+    peer = UperNetForSemanticSegmentation(config).eval()
+    processor = SegformerImageProcessor(size=(side, side))
 
     def segment(image: Image.Image) -> np.ndarray:
         output = peer(**processor(image, return_tensors="pt"))
@@ -171,12 +169,12 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{seconds}\n")  # at once, as the other process writes too
         return 0
     threads = torch.get_num_threads()
+    height, width = (side * options.scale for side in SIZE)
     lines = [
         "# predict: images per second",
         "",
         f"{machine.processor('cpu', threads)}, float32; {machine.versions()}; commit {machine.commit(ROOT)}; load "
-        f"before: {machine.load():.1f}. {options.images} images of {SIZE[0] * options.scale}x{SIZE[1] * options.scale} "
-        "pixels, best of "
+        f"before: {machine.load():.1f}. {options.images} images of {height}x{width} pixels, best of "
         f"{options.rounds} rounds in turns; how: `benchmarks/throughput.py`.",
         "",
         f"| package | {' | '.join(WAYS)} | batched / one by one | added to the network alone |",

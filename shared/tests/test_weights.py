@@ -36,7 +36,7 @@ def cached(root: Path, repository: str, *names: str) -> None:
     for name in names:
         path = folder / "snapshots" / ("0" * 40) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"{}" if path.suffix == ".json" else CONTENT)
+        path.write_bytes(CONTENT)
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, content: bytes, length: int | None = None) -> list[str]:

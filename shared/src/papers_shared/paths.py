@@ -10,6 +10,8 @@ from papers_shared.errors import UserError
 
 LONGEST_NAME = 120
 """Bytes of a result's name, without number and suffix; file systems take 255."""
+WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+"""How names begin that Windows takes for a device, whatever follows the point."""
 LONGEST_PATH = 4000
 """Characters of a path below a folder; systems take 4,096 bytes of a whole one."""
 
@@ -54,12 +56,11 @@ def inside(root: str | Path, name: str, where: str, *, allow_outside: bool = Fal
 def safe_name(stem: str) -> str:
     """A name that every file system takes, for the results of an image of that name."""
     plain = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", stem).strip(" .")
+    if WINDOWS_DEVICE.match(plain):
+        plain = f"_{plain}"
     while len(plain.encode()) > LONGEST_NAME:
         plain = plain[:-1]
-    device = re.match(
-        r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", plain, re.IGNORECASE
-    )  # of Windows, whatever follows
-    return f"_{plain}" if device else plain or "image"
+    return plain or "image"
 
 
 def free_name(name: str, taken: set[str]) -> str:

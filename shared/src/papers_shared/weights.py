@@ -109,7 +109,10 @@ def _licence_beside(file: Path) -> str:
     description = file.with_name(CONFIG)
     if file.name not in SAME_WEIGHTS or not description.is_file():
         return ""
-    content = read_json(description)
+    try:
+        content = read_json(description)
+    except UserError:  # told by whoever needs more of it than the licence
+        return ""
     for section, field in (("origin", "licence"), ("pretrained_cfg", "license")):
         part = content.get(section) if isinstance(content, dict) else None
         if isinstance(part, dict) and isinstance(part.get(field), str):

@@ -20,7 +20,7 @@ FLAT = 1e-5
 
 def min_max(maps: Tensor) -> Tensor:
     """(..., H, W) -> each map scaled to [0, 1] by its own extremes; a constant map becomes 0."""
-    low, high = (value[..., None] for value in maps.flatten(-2).aminmax(dim=-1, keepdim=True))
+    low, high = _extremes(maps)
     return (maps - low) / (high - low).clamp(min=FLAT)
 
 
@@ -100,8 +100,14 @@ def scale_map(maps: Tensor, kind: str = "clip_minmax") -> Tensor:
     clipped = maps.clamp(min=0)
     if kind == "clip_minmax":
         return min_max(clipped)
-    low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    low, high = _extremes(maps)
     return torch.where(high - low > FLAT, clipped / high.clamp(min=FLAT), torch.zeros_like(clipped))
+
+
+def _extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of each map (..., H, W), both (..., 1, 1), in one pass."""
+    low, high = maps.flatten(-2).aminmax(dim=-1, keepdim=True)
+    return low[..., None], high[..., None]
 
 
 def probability(logits: Tensor, activation: str = "sigmoid") -> Tensor:

@@ -104,8 +104,8 @@ class Localizer(nn.Module, PretrainedFolder):
         if weights is None:
             localizer.origin = drawn(localizer)
         else:
-            start = {"source": weights.sentence(), "licence": weights.licence}
-            localizer.origin = drawn(localizer, "backbone", **start)
+            source, licence = weights.sentence(), weights.licence
+            localizer.origin = drawn(localizer, "backbone", source=source, licence=licence)
         return localizer
 
     def forward(self, images: Tensor, cam: bool = False) -> LocalizerOutput | LocalizerCam:

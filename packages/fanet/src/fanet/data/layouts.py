@@ -22,7 +22,7 @@ from fanet.drawing import class_palette
 from papers_shared.doctor import Finding
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
-from papers_shared.held_out import set_aside
+from papers_shared.held_out import check_share, divided
 from papers_shared.ranges import Names
 
 LISTING_FORMAT = 2
@@ -153,13 +153,8 @@ def part_of(source: Source, data: DataConfig, split: str, names: Sequence[str]) 
     if not _is_shared(data, split):
         return list(range(len(names)))
     origins = names if isinstance(source, ClassFolders) else origins_of(names)
-    chosen = set_aside(origins, data.val_share, data.val_seed)
-    if not chosen:
-        raise UserError(
-            f"{source.base} holds {len(names)} images of one origin, of which no validation split can be made: "
-            "give it one, or train on it with --data.val-split set to the training split"
-        )
-    return [index for index in range(len(names)) if (index in chosen) == (split == data.val_split)]
+    held = f"{source.base} holds {len(names)} images of one origin"
+    return divided(origins, data.val_share, data.val_seed, val=split == data.val_split, source=held)
 
 
 def _is_shared(data: DataConfig, split: str) -> bool:
@@ -230,12 +225,8 @@ def model_of_data(recipe: Recipe, names: tuple[str, ...]) -> ModelConfig:
 
 def _whole(source: Source, data: DataConfig) -> str:
     """The split that `--data.val-share` divides."""
-    if matching(data.val_split, source.splits):
-        raise UserError(f"{source.base} has a split {data.val_split!r}: leave out --data.val-share")
-    if data.train_split == data.val_split:
-        raise UserError(
-            "--data.val-share needs two names: --data.train-split and --data.val-split are the same"
-        )
+    has_val = bool(matching(data.val_split, source.splits))
+    check_share(source.base, data.train_split, data.val_split, has_val=has_val)
     return WHOLE if source.splits == (WHOLE,) else _resolved(source, data, data.train_split)
 
 

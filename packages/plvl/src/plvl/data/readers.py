@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 
 from papers_shared.errors import UserError
-from papers_shared.held_out import set_aside
+from papers_shared.held_out import check_share, divided
 from papers_shared.paths import inside
 from plvl.config import DataConfig
 from plvl.data.hub import Splits, hub, hub_splits, load_hub
@@ -51,13 +51,8 @@ def _open(data: DataConfig, split: str, broken: list[str] | None) -> datasets.Da
         return _read(data, split, broken)
     splits_of(data)  # refuses what cannot be divided
     rows = _read(data, data.train_split, broken)
-    chosen = set_aside(_origins(rows), data.val_share, data.val_seed)
-    if not chosen:
-        raise UserError(
-            f"{data.root} holds sentences about one image, of which no validation split can be made: give it one, or "
-            "train on it with --data.val-split set to the training split"
-        )
-    return rows.select([i for i in range(len(rows)) if (i in chosen) == (split == data.val_split)])
+    held, val = f"{data.root} holds sentences about one image", split == data.val_split
+    return rows.select(divided(_origins(rows), data.val_share, data.val_seed, val=val, source=held))
 
 
 def _is_shared(data: DataConfig, split: str) -> bool:
@@ -139,12 +134,7 @@ def splits_of(data: DataConfig) -> tuple[str, ...]:
     present = _present(data)
     if not data.val_share:
         return present
-    if data.val_split in present:
-        raise UserError(f"{data.root} has a split {data.val_split!r}: leave out --data.val-share")
-    if data.train_split == data.val_split:
-        raise UserError(
-            "--data.val-share needs two names: --data.train-split and --data.val-split are the same"
-        )
+    check_share(data.root, data.train_split, data.val_split, has_val=data.val_split in present)
     check_split(data.train_split, present, data.root)
     return (data.train_split, data.val_split, *(name for name in present if name != data.train_split))
 
