@@ -20,7 +20,7 @@ from torch import nn
 
 from papers_shared.batches import Group, Item, Loaded, Steps
 from papers_shared.errors import UserError
-from papers_shared.predictions import RECORDS, predict_into, weights_digest
+from papers_shared.predictions import INPUTS, RECORDS, STARTED, predict_into, weights_digest
 
 FILES = {"mask": "masks/{}.txt"}
 ASKED: list[str] = []
@@ -99,17 +99,51 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(
 def test_a_second_call_does_what_is_missing(tmp_path: Path) -> None:
     paths = images(tmp_path / "in", a="one", b="bug")
     output = tmp_path / "out"
-    run(output, paths[:1])
     run(output, paths)
-    assert ASKED == ["a.png", "b.png"]
+    first, _ = lines(output)
+    (output / RECORDS).write_text(json.dumps(first) + "\n")  # as a kill leaves it
+    run(output, paths)
+    assert ASKED == ["a.png", "b.png", "b.png"]
     run(output, paths, skip_errors=True)
-    assert ASKED == ["a.png", "b.png"]
+    assert ASKED == ["a.png", "b.png", "b.png"]
     paths[1].write_text("whole")
     os.utime(paths[0], (1, 1))  # another image under this name
     records = run(output, paths)
-    assert ASKED == ["a.png", "b.png", "a.png", "b.png"]
+    assert ASKED == ["a.png", "b.png", "b.png", "a.png", "b.png"]
     assert [record["letters"] for record in records] == [3, 5]
     assert len(lines(output)) == len(list((output / "masks").iterdir())) == 2
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("now", ["b", "ab", "abcd"])
+def test_another_set_of_inputs_is_refused(tmp_path: Path, now: str, killed: bool) -> None:
+    output = tmp_path / "out"
+    paths = {path.stem: path for path in images(tmp_path / "in", a="one", b="two", c="three", d="four")}
+    run(output, [paths[name] for name in "abc"])
+    if killed:  # when b was written and had no record yet
+        (output / RECORDS).write_text((output / RECORDS).read_text().partition("\n")[0] + "\n")
+        (output / "masks/c.txt").unlink()
+        (output / STARTED.format(0)).write_text("a\nb\nc\n")
+    before = (output / RECORDS).read_text()
+    with pytest.raises(UserError, match=r"another set of inputs.*another --output, or give --overwrite"):
+        run(output, [paths[name] for name in now])
+    assert (output / RECORDS).read_text() == before
+    run(output, [paths[name] for name in "cba"])  # the same set in another order
+    assert [record["file"] for record in lines(output)] == [str(paths[name]) for name in "cba"]
+    records = run(output, [paths[name] for name in now], overwrite=True)
+    assert lines(output) == records
+    assert len(list((output / "masks").iterdir())) == len(now)
+
+
+def test_a_moved_folder_takes_its_own_images_only(tmp_path: Path) -> None:
+    """Where the hidden file stayed behind, the records still tell."""
+    output = tmp_path / "out"
+    paths = images(tmp_path / "in", a="one", b="two")
+    run(output, paths)
+    (output / INPUTS).unlink()
+    with pytest.raises(UserError, match=r"a\.png' is not among what is asked now"):
+        run(output, paths[1:])
+    assert [record["letters"] for record in run(output, paths)] == [3, 3]
 
 
 def test_images_of_one_name_and_files_of_others_stay(tmp_path: Path) -> None:
@@ -117,10 +151,8 @@ def test_images_of_one_name_and_files_of_others_stay(tmp_path: Path) -> None:
     output = tmp_path / "out"
     (output / "masks").mkdir(parents=True)
     (output / "masks/A-2.txt").write_text("mine")
-    run(output, [one])
-    records = run(output, [two])
-    assert records[0]["mask"] == "masks/A-3.txt"
-    assert [record["file"] for record in lines(output)] == [str(one), str(two)]
+    records = run(output, [one, two])
+    assert [record["mask"] for record in records] == ["masks/a.txt", "masks/A-3.txt"]
     assert (output / "masks/A-2.txt").read_text() == "mine"
     records = run(output, [one], overwrite=True)
     assert lines(output) == records
@@ -136,10 +168,15 @@ def test_one_bad_member_does_not_fail_its_batch(tmp_path: Path) -> None:
 
 def test_sentences_are_numbered(tmp_path: Path) -> None:
     (path,) = images(tmp_path / "in", a="one")
-    run(tmp_path / "out", [path], ["x", "y", "x"], numbered=True)
-    records = run(tmp_path / "out", [path], ["z", "y"], numbered=True)
-    assert [(r["sentence"], r["mask"]) for r in records] == [("z", "masks/a-3.txt"), ("y", "masks/a-2.txt")]
-    assert [record["sentence"] for record in lines(tmp_path / "out")] == ["x", "z", "y"]
+    records = run(tmp_path / "out", [path], ["x", "y", "x"], numbered=True)
+    assert [(r["sentence"], Path(r["mask"]).stem) for r in records] == [
+        ("x", "a-1"),
+        ("y", "a-2"),
+        ("x", "a-1"),
+    ]
+    assert [record["sentence"] for record in lines(tmp_path / "out")] == ["x", "y"]
+    with pytest.raises(UserError, match="another set of inputs"):
+        run(tmp_path / "out", [path], ["z", "y"], numbered=True)
 
 
 @pytest.mark.parametrize(

@@ -179,11 +179,12 @@ def test_a_second_question_keeps_the_answers_to_the_first(
     image.save(tmp_path / "a.png")
     output = tmp_path / "found"
     predict_many(model, [(tmp_path / "a.png", ["one", "block"])], output)
-    predict_many(model, [(tmp_path / "a.png", ["red", "block"])], output)
+    with pytest.raises(UserError, match="another set of inputs"):
+        predict_many(model, [(tmp_path / "a.png", ["red", "block"])], output)
     records = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
-    assert [record["expression"] for record in records] == ["one", "red", "block"]
+    assert [record["expression"] for record in records] == ["one", "block"]
     named = {Path(record["mask"]).name for record in records}
-    assert named == {path.name for path in (output / "masks").iterdir()} == {"a-1.png", "a-2.png", "a-3.png"}
+    assert named == {path.name for path in (output / "masks").iterdir()} == {"a-1.png", "a-2.png"}
     (output / "predictions.jsonl").write_text("[]\n")
     with pytest.raises(UserError, match="does not hold predictions of this kind"):
         predict_many(model, [(tmp_path / "a.png", ["one"])], output)

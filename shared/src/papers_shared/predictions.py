@@ -4,12 +4,13 @@
     masks/NAME.png ...   what the package writes for each
     predictions.* ...    what is made of all records at the end: a page, tables
 
-A call that was killed goes on where it ended: what has a record is not computed again. The same folder takes further
-images of the same model with the same options, and nothing else.
+A call that was killed goes on where it ended when it is given again: what has a record is not computed again. The
+folder takes the same images, model and options, and nothing else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,14 @@ from typing import TYPE_CHECKING, Any
 from papers_shared.batches import Failure, Group, Item, Steps, answered
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
-from papers_shared.files import atomic_file, check_writable, lock_file, make_folder, tensors_digest
+from papers_shared.files import (
+    atomic_file,
+    check_writable,
+    lock_file,
+    make_folder,
+    tensors_digest,
+    write_text,
+)
 from papers_shared.paths import safe_name
 from papers_shared.progress import Progress
 from papers_shared.results import RECORDS, Record
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 STARTED = ".predictions-started-{}"
+INPUTS = ".predictions-inputs"
+"""Holds the digest of what was asked."""
 LOCK = ".predictions.lock"
 SAME = frozenset({"model", "weights", "protocol", "options"})
 """What all records of a folder have in common; in memory it is kept once."""
@@ -83,8 +93,8 @@ def predict_into(
         A record for each item, in order, of all processes; it has `error` in place of results where one failed.
 
     Raises:
-        UserError: The folder holds predictions of another model, protocol or options, a result would overwrite an
-            image or a file of somebody else, or another command writes there.
+        UserError: The folder holds predictions of other items, or of another model, protocol or options, a result
+            would overwrite an image or a file of somebody else, or another command writes there.
     """
     folder = _Folder(make_folder(output), files, products or {}, asked)
     about = {"weights": weights_digest(network), "protocol": protocol, "options": _plain(options)}
@@ -99,10 +109,14 @@ def predict_into(
         folder.check_images(items)
         earlier = folder.records()
         folder.check_same(earlier, about)
+        inputs = folder.digest(items)
+        folder.check_inputs(earlier, items, inputs)
         done = folder.done(items, earlier, skip_errors)
         todo = _named(groups, done, folder.names(items, earlier, numbered), folder)[rank::count]
         earlier.clear()  # memory does not grow with what was done before
         wait()  # all have read what is there before any adds to it
+        if rank == 0:
+            write_text(folder.path / INPUTS, inputs)
         folder.start(todo, rank)
         with Progress(sum(map(len, todo)), unit=unit, enabled=rank == 0) as progress:
             found = answered(todo, steps, network, batch_size=batch_size, workers=workers)
@@ -198,7 +212,12 @@ class _Folder:
                 )
 
     def clear(self) -> None:
-        """Delete the records and the files that they name."""
+        """Delete the records, the files that they name, and what a killed call had begun."""
+        for path in self.path.glob(STARTED.format("*")):
+            for name in filter(None, path.read_text("utf-8").split("\n")):
+                for pattern in self.files.values():
+                    (self.path / pattern.format(name)).unlink(missing_ok=True)
+            path.unlink()
         for path in [*self.path.glob("predictions-*.jsonl"), self.path / RECORDS]:
             for record in self._read(path) if path.exists() else []:
                 for kind in self.files:
@@ -214,6 +233,22 @@ class _Folder:
                         f"{self.path} holds predictions of another model or with other options ({name} "
                         f"{shown(record.get(name))}, now {shown(value)}): choose another --output, or give --overwrite"
                     )
+
+    def digest(self, items: Sequence[Item]) -> str:
+        """The same for the same items in any order."""
+        return hashlib.sha256("\n".join(sorted(set(map(self.key_of, items)))).encode()).hexdigest()
+
+    def check_inputs(self, records: Sequence[Record], items: Sequence[Item], digest: str) -> None:
+        """Refuse other items than the records and what is still missing are about."""
+        path = self.path / INPUTS
+        asked = set(map(self.key_of, items))
+        others = [record["file"] for record in records if self.key(record) not in asked]
+        if others or (records and path.exists() and path.read_text("utf-8") != digest):
+            missing = f" ({shown(others[0])} is not among what is asked now)" if others else ""
+            raise UserError(
+                f"{self.path} holds predictions about another set of inputs{missing}: give the command that it was "
+                "begun with, choose another --output, or give --overwrite"
+            )
 
     def done(self, items: Sequence[Item], records: Sequence[Record], skip_errors: bool) -> set[str]:
         """Keys of the items that need no work: answered, about the image that lies there now."""
