@@ -176,6 +176,12 @@ def test_an_opened_image_shows_its_size_and_is_read_inside_the_block(tmp_path: P
         raise UserError("own words")
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (7, 8)])
+def test_photos_narrower_than_a_block_are_verified(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size).save(tmp_path / "photo.jpg")
+    verify_image(tmp_path / "photo.jpg")
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_verifying_finds_what_loading_finds(format: str, tmp_path: Path) -> None:
     path = tmp_path / "photo"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -161,4 +162,9 @@ def test_the_rows_of_a_data_set(
             match_items([nothing])
     Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "words")
     with pytest.raises(UserError, match="no column of images"):
+        match_items([str(tmp_path / "words")])
+    (stored,) = (tmp_path / "words").glob("*.arrow")
+    stored.unlink()
+    os.mkfifo(stored)
+    with pytest.raises(UserError, match="is no regular file"):
         match_items([str(tmp_path / "words")])

@@ -12,6 +12,7 @@ from typing import Any
 from papers_shared.batches import Item
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
+from papers_shared.text import check_regular
 
 HUB = "hub:"
 
@@ -19,6 +20,27 @@ HUB = "hub:"
 def is_saved(folder: Path) -> bool:
     """Whether `save_to_disk` wrote this folder."""
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def load_rows(name: str, folder: Path, split: str | None = None) -> Any:
+    """A `datasets.Dataset`, or a `DatasetDict` by split: that of `folder`, if one was saved there, or NAME of the Hub.
+
+    Raises:
+        UserError: The folder holds a pipe or a device, which may never end.
+        Exception: Of many kinds, as `datasets` raises them; all are about this name.
+    """
+    import datasets
+
+    if is_saved(folder):
+        for path in folder.rglob("*"):
+            if not path.is_dir():
+                check_regular(path)
+        loaded = datasets.load_from_disk(str(folder))
+    else:
+        loaded = datasets.load_dataset(name, split=split)
+    for rows in loaded.values() if isinstance(loaded, Mapping) else (loaded,):
+        rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
+    return loaded
 
 
 def dataset_items(source: str) -> list[Item]:
@@ -69,16 +91,15 @@ def _splits(source: str) -> Mapping[str, Any]:
         raise UserError(f"{source} needs the package datasets: pip install datasets") from None
     name, _, split = source.removeprefix(HUB).partition(":")
     try:
-        if not source.startswith(HUB):
-            loaded = datasets.load_from_disk(source)
-        elif split:
-            loaded = datasets.DatasetDict({split: datasets.load_dataset(name, split=split)})
-        else:
-            loaded = datasets.load_dataset(name)
+        loaded = load_rows(name, Path(source), split or None)
     except Exception as error:  # the library raises many kinds, all about this name
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UserError(f"the data set {source} cannot be loaded: {reason[:300]}") from error
-    found = {str(loaded.split or "all"): loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
+    found = (
+        {split or str(loaded.split or "all"): loaded}
+        if isinstance(loaded, datasets.Dataset)
+        else dict(loaded)
+    )
     raw = datasets.Image(decode=False)
     return {split: rows.cast_column(_image_column(source, rows), raw) for split, rows in found.items()}
 

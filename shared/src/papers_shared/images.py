@@ -122,7 +122,7 @@ def verify_image(source: str | Path) -> None:
         UserError: As `load_image`.
     """
     with open_image(source) as image:
-        image.draft("RGB", (image.width // 8, image.height // 8))
+        image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
         image.load()
         if image.mode == "F" or image.mode.startswith("I"):
             to_rgb(image, str(source))

@@ -15,7 +15,7 @@ from fanet.config import DataConfig
 from fanet.data.sources.base import Source
 from fanet.data.sources.catalogues import find_catalogue
 from fanet.data.sources.splits import matching
-from papers_shared.dataset_rows import is_saved
+from papers_shared.dataset_rows import is_saved, load_rows
 from papers_shared.entries import shown
 from papers_shared.errors import UserError
 from papers_shared.text import read_json
@@ -121,14 +121,8 @@ class HubSource(Source):
         """
         with _quiet():
             try:
-                saved = is_saved(self.base)
-                loaded = (
-                    datasets.load_from_disk(str(self.base))
-                    if saved
-                    else datasets.load_dataset(self.data.root, split=split)
-                )
+                loaded = load_rows(self.data.root, self.base, split)
                 rows = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
-                rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
             except Exception as error:  # the library raises many kinds, all about this name
                 raise UserError(
                     f"the data set {self.data.root} cannot be loaded: {_first_line(error)}"

@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from papers_shared.dataset_rows import is_saved
+from papers_shared.dataset_rows import load_rows
 from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
@@ -37,14 +37,8 @@ def load_hub(name: str) -> Splits:
     Raises:
         UserError: There is neither.
     """
-    root = user_path(name)
     try:
-        if is_saved(root):
-            loaded = datasets.load_from_disk(str(root))
-        else:
-            loaded = datasets.load_dataset(name)
-        for rows in loaded.values() if isinstance(loaded, Mapping) else (loaded,):
-            rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
+        loaded = load_rows(name, user_path(name))
     except Exception as error:  # the library raises many kinds, all about this name
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UserError(f"the data set {name} cannot be loaded: {reason}") from error

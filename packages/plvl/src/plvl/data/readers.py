@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 
+from papers_shared.dataset_rows import load_rows
 from papers_shared.errors import UserError
 from papers_shared.held_out import check_share, divided
 from papers_shared.paths import inside
@@ -189,8 +190,7 @@ def quiet() -> Iterator[None]:
 def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
     base = image_base(data, root)
     try:
-        rows = datasets.load_from_disk(str(root / split))
-        rows.data.validate(full=True)  # offsets of damaged files lead out of the memory
+        rows = load_rows(str(root / split), root / split)
     except Exception as error:  # the library raises many kinds, all about this folder
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise UserError(f"{root / split} cannot be read ({reason}): run `plvl data build` again") from error
