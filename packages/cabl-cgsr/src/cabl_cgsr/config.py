@@ -194,7 +194,7 @@ class DataConfig:
     val_share: Annotated[float, Within(0, 0.9)] = 0.1
     """Share of the training set that is held out for validation, by image label alone; 0: none, and the model of the
     last step is the result."""
-    split_seed: Annotated[int, Within(0, 2**63 - 1)] = 0
+    val_seed: Annotated[int, Within(0, 2**63 - 1)] = 0
     """Decides which images are held out."""
     long_side: Annotated[tuple[int, int], Within(0, 16_384, ascending=True)] = (320, 640)
     """A training image is resized, aspect ratio kept, to a long side drawn uniformly from this range; 0 0: it keeps

@@ -69,7 +69,7 @@ UNTOLD = frozenset(
         "layout",
         "workers",
         "val_share",
-        "split_seed",
+        "val_seed",
         "timeout",
         "verify",
         "allow_outside",

@@ -104,5 +104,5 @@ def _check_both_labels(val_rows: Any, recipe: Recipe) -> None:
     if labels != {0, 1} and recipe.data.val_share > 0:
         raise UserError(
             f"{recipe.data.root}: the {len(val_rows)} held-out images are not of both kinds, authentic and "
-            f"manipulated: raise --data.val-share (it is {recipe.data.val_share:g}) or change --data.split-seed"
+            f"manipulated: raise --data.val-share (it is {recipe.data.val_share:g}) or change --data.val-seed"
         )

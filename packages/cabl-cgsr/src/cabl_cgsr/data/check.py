@@ -115,7 +115,7 @@ def quick_check(data: DataConfig, *, progress: bool = True) -> Report:
         report.add("error", path, _without(problem, path), "get the file again, or remove it")
     if not report.errors:
         try:
-            hold_out(listing.items, data.val_share, data.split_seed)
+            hold_out(listing.items, data.val_share, data.val_seed)
         except UserError as error:
             report.add("error", listing.base, str(error))
     return report

@@ -75,7 +75,7 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
         if not 0 < held[label] < counts[label]:
             raise UserError(
                 f"of {counts[label]} {word} images, {held[label]} can be held out, as images of one origin stay "
-                "together: use more images, another --data.val-share or --data.split-seed, or --data.val-share 0"
+                "together: use more images, another --data.val-share or --data.val-seed, or --data.val-share 0"
             )
     return names
 

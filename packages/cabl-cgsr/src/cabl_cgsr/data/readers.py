@@ -86,7 +86,7 @@ def open_scored(data: DataConfig) -> ScoredSet:
 def training_split(data: DataConfig, split: Literal["train", "val"]) -> datasets.Dataset:
     """The training set less what is held out, or what is held out: rows of `open_set` without masks.
 
-    `val_share` of the authentic and of the manipulated images is held out, decided by `split_seed` and the
+    `val_share` of the authentic and of the manipulated images is held out, decided by `val_seed` and the
     names; with 0 nothing is. Equal files, and CASIA's images made from the same photograph, stay together.
 
     Raises:
@@ -99,7 +99,7 @@ def training_split(data: DataConfig, split: Literal["train", "val"]) -> datasets
         others = f", and {more:,} more" if more else ""
         raise UserError(f"{first.source}: {first.message}{others}; `cabl-cgsr data check` lists all")
     try:
-        held_out = hold_out(listing.items, data.val_share, data.split_seed)
+        held_out = hold_out(listing.items, data.val_share, data.val_seed)
     except UserError as error:
         raise UserError(f"{listing.base}: {error}") from error
     return rows_of(listing, [item for item in listing.items if (item.name in held_out) == (split == "val")])
