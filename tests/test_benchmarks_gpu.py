@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 pytest.importorskip("fanet")
 pytest.importorskip("plvl")
@@ -52,9 +53,23 @@ def switches() -> Any:
     torch.backends.cudnn.benchmark = search
 
 
+def patches_are_right_in_bf16() -> bool:
+    """Whether torch computes the small network's embedding of patches: 2.15 with AMX is off by the answer itself."""
+    x, weight = (
+        golden.uniform("x", 2, 16, 16, 16).bfloat16(),
+        golden.uniform("weight", 24, 16, 4, 4).bfloat16(),
+    )
+    right = functional.conv2d(x.double(), weight.double(), stride=4)
+    return bool((functional.conv2d(x, weight, stride=4) - right).abs().max() < 0.02 * right.abs().max())
+
+
 @pytest.mark.parametrize("name", golden.NAMES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_cpu_answers_the_goldens(name: str, precision: Precision) -> None:
+    if (name, precision) == ("cabl-cgsr", "bf16") and not patches_are_right_in_bf16():
+        pytest.skip(
+            "torch's bf16 convolution of 16 channels in patches of 4 is wrong on this CPU (oneDNN with AMX)"
+        )
     found = golden.differences(name, torch.device("cpu"), precision)
     assert max(found.values()) <= golden.BOUNDS[precision], found
 
