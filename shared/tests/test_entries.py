@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from papers_shared.entries import numbers_of, one_line, size_of, text_of
+from papers_shared.entries import first_line, first_names, numbers_of, one_line, size_of, text_of
 from papers_shared.errors import UserError
 from papers_shared.inputs import match_images, unique_names
 from papers_shared.paths import inside, safe_name
@@ -121,3 +121,10 @@ def test_lists_of_images(tmp_path: Path) -> None:
 def test_what_is_no_path(text: str) -> None:
     with pytest.raises(UserError):
         match_images([text])
+
+
+def test_messages_of_libraries_are_cut_to_a_line() -> None:
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+    assert first_line(OSError("x" * 5000)) == "x" * 200 + "..."
+    assert first_names(["a\nb", "c" * 99, "d", "e"]) == "a\\nb, " + "c" * 60 + "..., d, ..."

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from releases import SQUARE, write_image, write_refer, write_visual_genome
 
+from papers_shared.errors import UserError
 from plvl.config import DataConfig
 from plvl.data.readers import open_usable
 
@@ -121,3 +122,22 @@ def test_a_row_or_a_sentence(
         assert y0 < y1
         assert 0 < row["width"] * row["height"] <= 60 * 40
         json.dumps({**row, "mask": None}, allow_nan=False).encode()
+
+
+def test_long_values_are_cut_in_messages(tmp_path: Path) -> None:
+    """Names that a file gives: of a mask and of splits."""
+    release = write_refer(tmp_path / "masks", "refcoco", "unc", {"train": [1]}, shape="x" * 5000)
+    with pytest.raises(UserError, match="not a readable image") as raised:
+        open_usable(DataConfig(root=str(release / "refcoco")), "train")
+    assert len(str(raised.value)) < 600
+    folder = write_refer(tmp_path / "refer", "refcoco", "unc", {"train": [1], "y" * 5000: [2]}) / "refcoco"
+    with pytest.raises(UserError, match="has no split 'val'") as raised:
+        open_usable(DataConfig(root=str(folder)), "val")
+    assert len(str(raised.value)) < 600
+
+
+def test_a_label_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "unc").mkdir()
+    os.mkfifo(tmp_path / "unc" / "unc_train.pth")
+    with pytest.raises(UserError, match="no regular file"):
+        open_usable(DataConfig(root=str(tmp_path / "unc")), "train")

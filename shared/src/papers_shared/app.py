@@ -27,6 +27,7 @@ from PIL import Image
 
 from papers_shared.devices import device_of, use_precision
 from papers_shared.drawing import COLOURMAP, shrink
+from papers_shared.entries import first_line
 from papers_shared.errors import UserError
 from papers_shared.files import file_digest
 from papers_shared.hub import open_model
@@ -524,7 +525,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, wait: bool = True) -> str:
         )
     except OSError as error:
         raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror or str(error).splitlines()[0]}); "
+            f"--host {host} --port {port}: cannot listen there ({error.strerror or first_line(error)}); "
             "give another port, or 0 for any free one"
         ) from error
     if host not in ("127.0.0.1", "localhost", "::1"):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from papers_shared.entries import first_line
 from papers_shared.errors import UserError
 
 
@@ -60,14 +61,14 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
-        return f"out of memory ({str(error).splitlines()[0][:300]})" if str(error) else "out of memory"
+        return f"out of memory ({first_line(error, 300)})" if str(error) else "out of memory"
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `Path.expanduser`
         return "a path begins with ~ and the name of nobody on this machine: write it out"
     if not isinstance(error, OSError):
         return _of_loader(error)
     if error.errno == errno.ENOSPC:
         return f"the disk is full{_of(error)}: make room, and give the same command again"
-    return f"{error.strerror or str(error).splitlines()[0][:300]}{_of(error)}"
+    return f"{error.strerror or first_line(error, 300)}{_of(error)}"
 
 
 def _of_loader(error: Exception) -> str | None:

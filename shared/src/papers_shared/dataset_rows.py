@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from papers_shared.batches import Item
-from papers_shared.entries import shown
+from papers_shared.entries import first_line, shown
 from papers_shared.errors import UserError
 from papers_shared.text import check_regular
 
@@ -93,8 +93,7 @@ def _splits(source: str) -> Mapping[str, Any]:
     try:
         loaded = load_rows(name, Path(source), split or None)
     except Exception as error:  # the library raises many kinds, all about this name
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise UserError(f"the data set {source} cannot be loaded: {reason[:300]}") from error
+        raise UserError(f"the data set {source} cannot be loaded: {first_line(error, 300)}") from error
     found = (
         {split or str(loaded.split or "all"): loaded}
         if isinstance(loaded, datasets.Dataset)

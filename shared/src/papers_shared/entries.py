@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -94,6 +94,19 @@ def is_text(value: str) -> bool:
 def one_line(text: str) -> str:
     """A text that is printed in one line: line breaks and control characters as their codes."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def first_line(problem: BaseException, longest: int = 200) -> str:
+    """What an error says, its kind where it says nothing: of a message that may be a page long."""
+    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return one_line(text if len(text) <= longest else f"{text[:longest]}...")
+
+
+def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
+    """The first of many names, for a message; long ones are cut."""
+    lines = (one_line(str(name)) for name in names[:count])
+    cut = [name if len(name) <= longest else f"{name[:longest]}..." for name in lines]
+    return ", ".join(cut) + (", ..." if len(names) > count else "")
 
 
 def shown(value: Any) -> str:

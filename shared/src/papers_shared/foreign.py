@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from papers_shared.entries import first_line, first_names
 from papers_shared.errors import UserError
-from papers_shared.hub import check_numbers, first_line, first_names
+from papers_shared.hub import check_numbers
 
 NUMPY_CALLS = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.empty(0).__reduce__()[0]}
 NUMPY_TYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")

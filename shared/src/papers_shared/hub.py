@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from papers_shared.dataclass_json import dataclass_from_json, dataclass_to_json
-from papers_shared.entries import one_line
+from papers_shared.entries import first_line, first_names
 from papers_shared.errors import UserError
 from papers_shared.files import save_tensors, write_bytes, write_json, write_text, writing_folder
 from papers_shared.paths import user_path
@@ -375,19 +375,6 @@ def hub_problems() -> tuple[type[Exception], ...]:
     return OSError, HTTPError, HFValidationError
 
 
-def first_line(problem: Exception, longest: int = 200) -> str:
-    """Of a message that may be a page long."""
-    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-    return one_line(text if len(text) <= longest else f"{text[:longest]}...")
-
-
 def _hint(folder: Path) -> str:
     found = [name for name in ("best", "last") if (folder / name / CONFIG).is_file()]
     return f"; did you mean {folder / found[0]}?" if found else ""
-
-
-def first_names(names: Sequence[str], count: int = 3, longest: int = 60) -> str:
-    """The first of many names, for a message; long ones are cut."""
-    lines = (one_line(str(name)) for name in names[:count])
-    shown = [name if len(name) <= longest else f"{name[:longest]}..." for name in lines]
-    return ", ".join(shown) + (", ..." if len(names) > count else "")

@@ -125,7 +125,7 @@ def check_regular(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})") from None
     if not regular:
-        raise UserError(f"{path} is no regular file: name a text file")
+        raise UserError(f"{path} is no regular file but a folder, a pipe or a device: name a file")
 
 
 def _not_text(path: Path, line: int, encoding: str) -> UserError:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from papers_shared.entries import first_line, first_names
 from papers_shared.errors import UserError
 from papers_shared.files import atomic_file, cache_folder, file_digest, make_folder
 from papers_shared.foreign import no_checkpoint
-from papers_shared.hub import CONFIG, first_line, first_names, hub_problems
+from papers_shared.hub import CONFIG, hub_problems
 from papers_shared.paths import safe_name, user_path
 from papers_shared.provenance import HUB
 from papers_shared.text import read_json

@@ -19,10 +19,11 @@ from cabl_cgsr.config import BACKBONES, CablConfig, ModelConfig
 from cabl_cgsr.modeling.localizer import Localizer
 from cabl_cgsr.names import authors_names
 from papers_shared.doctor import Report
+from papers_shared.entries import first_names
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable
 from papers_shared.foreign import load_official
-from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers, first_names
+from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.seeding import forked_rng
 from papers_shared.weights import fetch_weights

@@ -20,11 +20,11 @@ from fanet.modeling.segmenter import Segmenter
 from fanet.names import rename_official
 from fanet.upernet import is_upernet, rename_upernet, upernet_config
 from papers_shared.doctor import Report
-from papers_shared.entries import text_of
+from papers_shared.entries import first_names, text_of
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable
 from papers_shared.foreign import load_official
-from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers, first_names
+from papers_shared.hub import CARD, CONFIG, TRAINING, WEIGHTS, check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.text import read_json
 from papers_shared.weights import fetch_weights

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from papers_shared.doctor import Report
+from papers_shared.entries import first_names
 from papers_shared.errors import UserError
 from papers_shared.files import writing_folder
-from papers_shared.hub import check_numbers, first_names
+from papers_shared.hub import check_numbers
 from papers_shared.provenance import Origin
 from papers_shared.weights import fetch_weights
 from plvl.config import ModelConfig

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from papers_shared.entries import first_names
 from papers_shared.errors import UserError
 from papers_shared.foreign import (
     NUMPY_CALLS,
@@ -27,7 +28,6 @@ from papers_shared.foreign import (
     state_dict_of,
     unreadable,
 )
-from papers_shared.hub import first_names
 from papers_shared.pickles import LARGEST, read_pickle
 
 ARRAYS_ONLY: dict[str, Any] = {

@@ -18,6 +18,7 @@ from tokenizers import Encoding
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
+from papers_shared.entries import first_line
 from papers_shared.errors import UserError
 from papers_shared.weights import is_weight_file
 from plvl.config import ModelConfig
@@ -197,9 +198,9 @@ def _from_hub(name: str) -> Path:
         except EntryNotFoundError:
             return Path(hf_hub_download(name, "tokenizer.json"))
     except (OSError, HFValidationError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise UserError(
-            f"{name!r} is neither a {VOCABULARY} nor a local folder, nor available on the Hugging Face Hub ({reason})"
+            f"{name!r} is neither a {VOCABULARY} nor a local folder, nor available on the Hugging Face Hub "
+            f"({first_line(problem)})"
         ) from problem
 
 

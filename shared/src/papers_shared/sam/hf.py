@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from papers_shared.cache import TensorCache
+from papers_shared.entries import first_line
 from papers_shared.errors import UserError
 from papers_shared.files import check_replaceable, writing_folder
 from papers_shared.foreign import load_official
@@ -206,8 +207,7 @@ def _load(source: str, revision: str | None) -> tuple[Kind, Any]:
         fault = (
             "this folder holds no SAM model" if local else "neither a folder here nor to be had from the Hub"
         )
-        reason = str(error).strip().splitlines()[0][:300]
-        raise UserError(f"{source}: {fault} ({reason})") from error
+        raise UserError(f"{source}: {fault} ({first_line(error, 300)})") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(f"{source} lacks {missing[0]} and {len(missing) - 1} more weights of a SAM model")

@@ -16,7 +16,7 @@ from fanet.data.sources.base import Source
 from fanet.data.sources.catalogues import find_catalogue
 from fanet.data.sources.splits import matching
 from papers_shared.dataset_rows import is_saved, load_rows
-from papers_shared.entries import shown
+from papers_shared.entries import first_line, shown
 from papers_shared.errors import UserError
 from papers_shared.text import read_json
 
@@ -52,7 +52,9 @@ class HubSource(Source):
         try:
             return tuple(datasets.get_dataset_split_names(self.data.root))
         except Exception as error:  # the library raises many kinds, all about this name
-            raise UserError(f"the data set {self.data.root} cannot be found: {_first_line(error)}") from error
+            raise UserError(
+                f"the data set {self.data.root} cannot be found: {first_line(error, 300)}"
+            ) from error
 
     def class_names(self) -> tuple[str, ...]:
         """Names by a list in the folder, or by the ClassLabel feature of a classification data set.
@@ -125,7 +127,7 @@ class HubSource(Source):
                 rows = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
             except Exception as error:  # the library raises many kinds, all about this name
                 raise UserError(
-                    f"the data set {self.data.root} cannot be loaded: {_first_line(error)}"
+                    f"the data set {self.data.root} cannot be loaded: {first_line(error, 300)}"
                 ) from error
         return rows
 
@@ -136,10 +138,6 @@ def _saved_splits(folder: Path) -> list[str]:
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         raise UserError(f"{folder / 'dataset_dict.json'} names no splits: save the data set again")
     return splits
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _column(rows: datasets.Dataset, names: tuple[str, ...], kind: Any, dtype: str = "") -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 
 from papers_shared.dataset_rows import load_rows
-from papers_shared.entries import shown, text_of
+from papers_shared.entries import first_line, shown, text_of
 from papers_shared.errors import UserError
 from papers_shared.paths import user_path
 from plvl.data.image_paths import ImageFinder, photo_of
@@ -40,8 +40,7 @@ def load_hub(name: str) -> Splits:
     try:
         loaded = load_rows(name, user_path(name))
     except Exception as error:  # the library raises many kinds, all about this name
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise UserError(f"the data set {name} cannot be loaded: {reason}") from error
+        raise UserError(f"the data set {name} cannot be loaded: {first_line(error, 300)}") from error
     return {"train": loaded} if isinstance(loaded, datasets.Dataset) else loaded
 
 

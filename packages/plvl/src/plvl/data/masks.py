@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from papers_shared.entries import numbers_of, shown
+from papers_shared.entries import first_line, numbers_of, shown
 from papers_shared.errors import UserError
 from papers_shared.images import open_image
 
@@ -71,7 +71,7 @@ def decode_image(source: bytes | str | Path, where: str, size: tuple[int, int] |
             found_size = (image.height, image.width)
             values = None if size not in (None, found_size) else _values(image)
     except UserError as error:
-        raise UserError(f"{where} is not a readable image ({error})") from None
+        raise UserError(f"{where} is not a readable image ({first_line(error, 300)})") from None
     if values is None and size is not None:
         turned = "; the image is turned by its EXIF block" if found_size == size[::-1] else ""
         raise UserError(

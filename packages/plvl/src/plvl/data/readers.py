@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 
 from papers_shared.dataset_rows import load_rows
+from papers_shared.entries import first_line, first_names
 from papers_shared.errors import UserError
 from papers_shared.held_out import check_share, divided
 from papers_shared.paths import inside
@@ -90,7 +91,7 @@ def check_split(split: str, present: Sequence[str], root: Path | str) -> None:
     """Refuse a split that a folder does not have."""
     if split not in present:
         raise UserError(
-            f"{root} has no split {split!r} (there are: {', '.join(map(str, present)) or 'none'}); other names are "
+            f"{root} has no split {split!r} (there are: {first_names(present, 8) or 'none'}); other names are "
             "given with --data.train-split and --data.val-split, and --data.val-share 0.1 sets a part of the training "
             "sentences aside"
         )
@@ -192,8 +193,9 @@ def _open_built(data: DataConfig, root: Path, split: str) -> datasets.Dataset:
     try:
         rows = load_rows(str(root / split), root / split)
     except Exception as error:  # the library raises many kinds, all about this folder
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        raise UserError(f"{root / split} cannot be read ({reason}): run `plvl data build` again") from error
+        raise UserError(
+            f"{root / split} cannot be read ({first_line(error, 300)}): run `plvl data build` again"
+        ) from error
     if set(rows.column_names) != set(FEATURES):
         raise UserError(
             f"{root / split} has other columns than this version writes: run `plvl data build` again"

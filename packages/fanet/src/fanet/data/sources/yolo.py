@@ -22,7 +22,7 @@ from fanet.data.objects import Object, Shares
 from fanet.data.sources.base import WHOLE, FileSource, Folder, Item, Listing, has_images, stamp_of, stem
 from fanet.data.sources.catalogues import plain_name, read_names
 from papers_shared.doctor import Finding
-from papers_shared.entries import shown
+from papers_shared.entries import first_line, shown
 from papers_shared.errors import UserError
 from papers_shared.paths import inside
 from papers_shared.text import read_text
@@ -187,7 +187,7 @@ def _described(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path} is not YAML ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path} is not YAML ({first_line(error)})") from None
     return content if isinstance(content, dict) else {}
 
 

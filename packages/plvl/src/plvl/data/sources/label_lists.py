@@ -15,6 +15,7 @@ from papers_shared.entries import shown, text_of
 from papers_shared.errors import UserError
 from papers_shared.foreign import load_torch
 from papers_shared.paths import user_path
+from papers_shared.text import check_regular
 from plvl.data.image_paths import ImageFinder, Kind, coco_id
 from plvl.data.items import Item, Items, Listing, Reading
 
@@ -69,6 +70,7 @@ def _read(listing: Listing, images: str | Path, reading: Reading) -> Items:
 
 
 def _entries(file: Path) -> list[Any] | tuple[Any, ...]:
+    check_regular(file)
     try:
         entries = load_torch(file, file)
     except Exception as error:  # unpickling errors of many kinds
