@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from cabl_cgsr.cli import main
 from cabl_cgsr.export import OUTPUTS, export
@@ -70,9 +71,21 @@ def test_mistakes_are_one_sentence(localizer: Localizer, tmp_path: Path, name: s
         export(localizer, tmp_path / name, size=size)
 
 
+def patches_are_right_in_bf16() -> bool:
+    """Whether torch computes the small network's embedding of patches: 2.15 with AMX is off by the answer itself."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(*s, generator=generator).bfloat16() for s in ((2, 16, 16, 16), (24, 16, 4, 4)))
+    right = functional.conv2d(x.double(), weight.double(), stride=4)
+    return bool((functional.conv2d(x, weight, stride=4) - right).abs().max() < 0.02 * right.abs().max())
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.filterwarnings("ignore:this CPU has no bfloat16")
 def test_eager_may_compute_in_half_precision(model_folder: Path, tmp_path: Path, precision: Any) -> None:
+    if precision == "bf16" and not patches_are_right_in_bf16():
+        pytest.skip(
+            "torch's bf16 convolution of 16 channels in patches of 4 is wrong on this CPU (oneDNN with AMX)"
+        )
     report = export(
         Localizer.from_pretrained(model_folder), tmp_path / "net.pt2", size=64, precision=precision
     )

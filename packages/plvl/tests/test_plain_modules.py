@@ -91,10 +91,10 @@ def test_trace(network: Network) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_export(network: Network, strict: bool) -> None:
+def test_strict_export(network: Network) -> None:
+    """test_export.py has the form that is not strict."""
     model, x = network
-    program = torch.export.export(model, x, strict=strict)
+    program = torch.export.export(model, x, strict=True)
     for one, other in zip(program.module()(*x), model(*x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
