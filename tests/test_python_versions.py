@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,23 +24,34 @@ def test_all_projects_name_the_same_versions() -> None:
     assert {tuple(versions(project)) for project in PROJECTS} == {("3.10", "3.11", "3.12", "3.13", "3.14")}
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
-@pytest.mark.parametrize("version", versions("shared"))
-def test_all_packages_resolve_together(version: str) -> None:
-    command = ["uv", "pip", "compile", "-q", "--python-version", version, "--no-header"]
-    try:
-        done = subprocess.run(
-            [*command, *(f"{project}/pyproject.toml" for project in PROJECTS)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+@pytest.fixture(scope="module")
+def resolutions() -> Iterator[dict[str, subprocess.Popen]]:
+    """Version -> its resolution; they mostly wait for the index, so all run at once."""
+    if shutil.which("uv") is None:
+        pytest.skip("uv is not installed")
+    projects = [f"{project}/pyproject.toml" for project in PROJECTS]
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        version: subprocess.Popen(
+            ["uv", "pip", "compile", "-q", "--python-version", version, "--no-header", *projects], **options
         )
+        for version in versions("shared")
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("version", versions("shared"))
+def test_all_packages_resolve_together(version: str, resolutions: dict[str, subprocess.Popen]) -> None:
+    process = resolutions[version]
+    try:
+        output, said = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         pytest.skip("the package index does not answer")
-    if done.returncode and any(mark in done.stderr for mark in UNREACHABLE):
-        pytest.skip(f"the package index cannot be reached: {done.stderr.strip().splitlines()[0][:200]}")
-    assert done.returncode == 0, done.stderr
-    found = {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
+    if process.returncode and any(mark in said for mark in UNREACHABLE):
+        pytest.skip(f"the package index cannot be reached: {said.strip().splitlines()[0][:200]}")
+    assert process.returncode == 0, said
+    found = {line.partition("==")[0] for line in output.splitlines() if "==" in line}
     assert {"torch", "timm", "transformers", "accelerate", "tyro"} <= found
