@@ -51,7 +51,7 @@ def test_answers_are_those_of_predict(
         same = list(value) if isinstance(value, tuple) else value
         assert found["record"][name] == (pytest.approx(same) if isinstance(same, float) else same)
     assert np.array_equal(np.asarray(Image.open(found["mask"])) > 0, expected.mask)
-    assert np.array_equal(np.asarray(Image.open(found["map"])), np.rint(expected.cam * 255).astype(np.uint8))
+    assert np.array_equal(np.asarray(Image.open(found["map"])), np.rint(expected.cam * 65_535))
     written = Path(found["sheet"]).read_text(encoding="utf-8")
     assert "What the segmenter was asked" in written
     assert "http" not in written.replace("http://www.w3.org", "")
@@ -78,7 +78,7 @@ def test_thresholds_and_prompts_ask_the_network_no_second_time(
     prompts = {"points": [[40, 20], [2, 2]], "labels": [1, 0], "box": [20, 8, 60, 40]}
     asked = ask(**prompts)
     assert len(calls) == network
-    cam = np.asarray(Image.open(first["map"])) / 255
+    cam = np.asarray(Image.open(first["map"])) / 65_535
     assert shares == pytest.approx([(cam > level).mean() for level in (0.2, 0.5, 0.8)], abs=0.02)
     assert shares[0] > shares[2]
     refiner = GrabCut()

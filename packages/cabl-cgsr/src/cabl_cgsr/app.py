@@ -115,7 +115,7 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
         stem = app.result_name(file)
         return {
             "mask": folder.save(Image.fromarray(found.mask.astype(np.uint8) * 255), f"{stem}-mask.png"),
-            "map": folder.save(Image.fromarray(np.rint(found.cam * 255).astype(np.uint8)), f"{stem}-map.png"),
+            "map": folder.save(found.map_image(), f"{stem}-map.png"),
             "overlay": folder.save(found.draw(), f"{stem}-overlay.png"),
             "sheet": folder.write(sheet(found, file=file.name, model=name), f"{stem}-evidence.html"),
             "json": folder.write_json(record(file, found, level), f"{stem}.json"),
@@ -202,7 +202,7 @@ def page(localizer: Localizer, options: AppOptions, folder: app.Folder, *, name:
         labels: list[int] | None = None,
         box: list[float] | None = None,
     ) -> dict:
-        """Is an uploaded image manipulated, and where: `record` and the files `mask`, `map` (0 to 255), `overlay` and
+        """Is an uploaded image manipulated, and where: `record` and the files `mask`, `map` (0 to 65535), `overlay` and
         `sheet`. `threshold` is that of the map; `points` (x, y) with `labels` (1 inside, 0 outside) and `box` (x0, y0,
         x1, y1), in pixels of the image, go to the refiner."""
         file = folder.uploaded(image)

@@ -140,6 +140,10 @@ class Localization:
         """The refined mask, or the coarse one where nothing was refined."""
         return self.coarse_mask if self.refined_mask is None else self.refined_mask
 
+    def map_image(self) -> Image.Image:
+        """The map in 16 bits, 0 to 65,535."""
+        return Image.fromarray(np.rint(self.cam * 65_535).astype(np.uint16))
+
     def draw(self, *, max_side: int = 0) -> Image.Image:
         """The image with mask, box and points; `max_side` > 0 shrinks the result."""
         drawn = draw_prompts(draw_mask(self.image, self.mask), self.prompts)

@@ -127,7 +127,7 @@ def predict_many(
         )
         files = {kind: pattern.format(item.name) for kind, pattern in FILES.items()}
         Image.fromarray(found.mask.astype(np.uint8) * 255).save(output / files["mask"])
-        Image.fromarray(np.rint(found.cam * 65_535).astype(np.uint16)).save(output / files["cam"])
+        found.map_image().save(output / files["cam"])
         drawn = found.draw(max_side=overlay_side)
         drawn.save(output / files["overlay"])
         save_small(drawn, output / files["small"])
