@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -255,14 +256,17 @@ def test_killed_at_twenty_moments_it_ends_as_if_undisturbed(
         return original(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "read_text", slow)
-    moments = random.Random(0)
-    for _ in range(20):
+    moments, found = random.Random(0), tmp_path / "out" / RECORDS
+    for number in range(20):
+        before = found.stat().st_size if found.exists() else 0
         process = multiprocessing.get_context("fork").Process(target=run, args=(tmp_path / "out", paths))
         process.start()
-        process.join(moments.uniform(0.01, 0.09))
-        assert process.is_alive()
+        while number % 2 and process.is_alive() and not (found.exists() and found.stat().st_size > before):
+            time.sleep(0.001)  # half of the calls write at least one more record
+        process.join(moments.uniform(0.0, 0.05))
         process.kill()
         process.join()
+        assert process.exitcode == -signal.SIGKILL, "it had not ended by itself"
     monkeypatch.undo()
     records = run(tmp_path / "out", paths)
     assert 0 < len(ASKED) < 200
@@ -288,3 +292,35 @@ def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
     assert [process.wait(120) for process in both] == [0, 0]
     assert lines(tmp_path / "out") == run(tmp_path / "one", sorted(paths))
     assert not list((tmp_path / "out").glob("predictions-*"))
+
+
+def test_records_that_somebody_has_changed_are_one_sentence(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", a="one", b="two")
+    output = tmp_path / "out"
+
+    def table(path: Path, records: Sequence[dict[str, Any]]) -> None:
+        path.write_text(" ".join(str(record["letters"]) for record in records))
+
+    run(output, paths, products={"table.txt": table})
+    assert (output / "table.txt").read_text() == "3 3"
+    whole = (output / RECORDS).read_text()
+    for old, new in (('"letters"', '"other"'), ('"mask": "', '"mask": "\\ud83d')):
+        (output / RECORDS).write_text(whole.replace(old, new, 1))
+        with pytest.raises(UserError, match=r"predictions\.jsonl was changed by somebody"):
+            run(output, paths, products={"table.txt": table})
+    (output / RECORDS).write_text(whole)
+    (output / INPUTS).write_bytes(b"\xff")
+    with pytest.raises(UserError, match="another set of inputs"):
+        run(output, paths)
+
+
+def test_overwriting_deletes_in_the_folder_alone(tmp_path: Path) -> None:
+    paths = images(tmp_path / "in", a="one")
+    output = tmp_path / "out"
+    run(output, paths)
+    (tmp_path / "mine.txt").write_text("mine")
+    (output / RECORDS).write_text(
+        (output / RECORDS).read_text().replace("masks/a.txt", "masks/../../mine.txt")
+    )
+    run(output, paths, overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from papers_shared.batches import Failure, Group, Item, Steps, answered
-from papers_shared.entries import shown
+from papers_shared.entries import first_line, shown
 from papers_shared.errors import UserError
 from papers_shared.files import (
     atomic_file,
@@ -113,6 +113,7 @@ def predict_into(
         folder.check_inputs(earlier, items, inputs)
         done = folder.done(items, earlier, skip_errors)
         todo = _named(groups, done, folder.names(items, earlier, numbered), folder)[rank::count]
+        kept = len(done)
         earlier.clear()  # memory does not grow with what was done before
         wait()  # all have read what is there before any adds to it
         if rank == 0:
@@ -140,7 +141,8 @@ def predict_into(
         records = {folder.key(record): record for record in folder.records()}
         if rank == 0:
             for name, write in folder.products.items():
-                write(folder.path / name, list(records.values()))
+                with folder.ours(kept):
+                    write(folder.path / name, list(records.values()))
     return [records[folder.key_of(item)] for item in items]
 
 
@@ -180,6 +182,21 @@ class _Folder:
     def key_of(self, item: Item) -> str:
         return self.key({"file": item.file, **item.asked})
 
+    @contextmanager
+    def ours(self, kept: int) -> Iterator[None]:
+        """Say of records of earlier calls, if some are kept, that they are not as predict writes them."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if not kept:
+                raise
+            raise UserError(
+                f"{self.path / RECORDS} was changed by somebody, or is of another version of this program "
+                f"({type(error).__name__}: {first_line(error)}): choose another --output, or give --overwrite"
+            ) from error
+
     def records(self) -> list[Record]:
         path = self.path / RECORDS
         return self._read(path) if path.exists() else []
@@ -195,7 +212,11 @@ class _Folder:
         }
         for key in dict.fromkeys(map(self.key_of, items)):
             records[key] = records.pop(key)
-        with atomic_file(self.path / RECORDS) as partial, open(partial, "w", encoding="utf-8") as file:
+        with (
+            self.ours(len(records)),
+            atomic_file(self.path / RECORDS) as partial,
+            open(partial, "w", encoding="utf-8") as file,
+        ):
             file.writelines(map(_line, records.values()))
         for path in shards:
             path.unlink()
@@ -220,9 +241,10 @@ class _Folder:
             path.unlink()
         for path in [*self.path.glob("predictions-*.jsonl"), self.path / RECORDS]:
             for record in self._read(path) if path.exists() else []:
-                for kind in self.files:
-                    if isinstance(record.get(kind), str):
-                        (self.path / record[kind]).unlink(missing_ok=True)
+                for kind, pattern in self.files.items():
+                    named = record.get(kind)
+                    if isinstance(named, str) and named == pattern.format(Path(named).stem):
+                        (self.path / named).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
     def check_same(self, records: Sequence[Record], about: Mapping[str, Any]) -> None:
@@ -243,7 +265,7 @@ class _Folder:
         path = self.path / INPUTS
         asked = set(map(self.key_of, items))
         others = [record["file"] for record in records if self.key(record) not in asked]
-        if others or (records and path.exists() and path.read_text("utf-8") != digest):
+        if others or (records and path.exists() and path.read_bytes() != digest.encode()):
             missing = f" ({shown(others[0])} is not among what is asked now)" if others else ""
             raise UserError(
                 f"{self.path} holds predictions about another set of inputs{missing}: give the command that it was "
