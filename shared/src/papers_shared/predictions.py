@@ -265,7 +265,7 @@ class _Folder:
         path = self.path / INPUTS
         asked = set(map(self.key_of, items))
         others = [record["file"] for record in records if self.key(record) not in asked]
-        if others or (records and path.exists() and path.read_bytes() != digest.encode()):
+        if others or (records and path.is_file() and path.read_bytes() != digest.encode()):
             missing = f" ({shown(others[0])} is not among what is asked now)" if others else ""
             raise UserError(
                 f"{self.path} holds predictions about another set of inputs{missing}: give the command that it was "
