@@ -13,6 +13,7 @@ from cabl_cgsr.config import Calibration
 from papers_shared.errors import UserError
 from papers_shared.metrics import ForensicsMetrics, interval, resamples, roc_auc
 from papers_shared.metrics.forensics import PROTOCOLS
+from papers_shared.metrics.means import mean
 
 COARSE = "coarse"
 """The output without refinement; the others are named by their prompts."""
@@ -192,7 +193,7 @@ def _bootstrap(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    return mean(known) if len(known) == len(values) else None
 
 
 def table(sets: Sequence[SetScores], columns: Sequence[str]) -> str:

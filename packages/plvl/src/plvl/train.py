@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from papers_shared.errors import UserError
+from papers_shared.metrics.means import mean
 from papers_shared.training.distributed import report_lost_processes, start_processes
 from papers_shared.training.resume import RESUMABLE_RUN_OPTIONS
 from papers_shared.training.run import TrainingRun, check_teaches
@@ -92,7 +93,7 @@ def train(recipe: Recipe) -> Path:
         if run.validates(step):
             scores = evaluate(run.evaluated(), val_rows, workers=data.workers, accelerator=accelerator)
             main = [x for x in (scores["paper"]["acc_at_05"], scores["paper"]["miou"]) if x is not None]
-            joint = sum(main) / len(main) if main else 0.0
+            joint = mean(main) if main else 0.0
             run.record_validation(
                 step, {"expressions": scores["expressions"], **scores["paper"], "joint": joint}
             )

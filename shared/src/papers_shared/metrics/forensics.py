@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from papers_shared.errors import UserError
+from papers_shared.metrics.means import mean
 from papers_shared.metrics.rows import SampleRows
 
 GRID = np.arange(1, 100) / 100
@@ -265,4 +266,4 @@ def _harmonic(a: float | None, b: float | None) -> float | None:
 
 
 def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return mean(values) if values else None

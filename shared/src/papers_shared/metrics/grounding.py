@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from papers_shared.errors import UserError
+from papers_shared.metrics.means import mean
 from papers_shared.metrics.rows import SampleRows
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -102,8 +103,8 @@ class GroundingMetrics(SampleRows[GroundingRow]):
         return GroundingScores(
             num_samples=len(rows),
             acc_at_05=_share(boxes, 0.5) if boxes else None,
-            box_miou=sum(boxes) / len(boxes) if boxes else None,
-            miou=sum(masks) / len(masks) if masks else None,
+            box_miou=mean(boxes) if boxes else None,
+            miou=mean(masks) if masks else None,
             oiou=_ratio(inter, union) if masks else None,
             precision_at={str(x): _share(masks, x) for x in THRESHOLDS} if masks else None,
         )

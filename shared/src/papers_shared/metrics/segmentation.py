@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from papers_shared.errors import UserError
+from papers_shared.metrics.means import mean
 
 DEFINITION = (
     "counts over all labelled pixels of all images; IoU = TP / (TP + FP + FN); mIoU = mean over the "
@@ -111,5 +112,4 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _mean(values: tuple[float | None, ...]) -> float:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present)
+    return mean([value for value in values if value is not None])
