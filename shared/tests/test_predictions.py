@@ -322,5 +322,6 @@ def test_overwriting_deletes_in_the_folder_alone(tmp_path: Path) -> None:
     (output / RECORDS).write_text(
         (output / RECORDS).read_text().replace("masks/a.txt", "masks/../../mine.txt")
     )
+    (output / STARTED.format(0)).write_text("../../mine\n")
     run(output, paths, overwrite=True)
     assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -235,8 +235,8 @@ class _Folder:
     def clear(self) -> None:
         """Delete the records, the files that they name, and what a killed call had begun."""
         for path in self.path.glob(STARTED.format("*")):
-            for name in filter(None, path.read_text("utf-8").split("\n")):
-                for pattern in self.files.values():
+            for name in path.read_text("utf-8", errors="replace").split("\n"):
+                for pattern in self.files.values() if name and name == safe_name(name) else ():
                     (self.path / pattern.format(name)).unlink(missing_ok=True)
             path.unlink()
         for path in [*self.path.glob("predictions-*.jsonl"), self.path / RECORDS]:
@@ -292,7 +292,7 @@ class _Folder:
         started = {
             name.lower()
             for path in self.path.glob(STARTED.format("*"))
-            for name in path.read_text("utf-8").split("\n")
+            for name in path.read_text("utf-8", errors="replace").split("\n")
         }
         names: dict[str, str] = {}
         last: dict[str, int] = {}
