@@ -63,6 +63,9 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = None  # statistics that fit, so that evaluation mode is as tame as training
         built(IMAGES)
+        for norm in built.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = 0.1
     return built.eval()
 
 
@@ -104,10 +107,13 @@ def test_tracing(network: nn.Module) -> None:
 @pytest.mark.parametrize(
     "network", ["localizer with map", "localizer, gates first", "localizer, gates last"], indirect=True
 )
-def test_strict_export(network: nn.Module) -> None:
-    """These hold the others' layers; test_export.py has the form that is not strict."""
-    program = torch.export.export(network, (IMAGES,), strict=True).module()
-    torch.testing.assert_close(outputs(program), outputs(network), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("training", [True, False])
+def test_no_graph_breaks(network: nn.Module, training: bool) -> None:
+    """These hold the others' layers."""
+    torch.compiler.reset()
+    network.train(training)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(outputs(compiled), outputs(network), rtol=1e-4, atol=1e-5)
 
 
 def test_functional_transforms(network: nn.Module) -> None:

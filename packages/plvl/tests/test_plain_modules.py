@@ -91,11 +91,13 @@ def test_trace(network: Network) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_strict_export(network: Network) -> None:
-    """test_export.py has the form that is not strict."""
+@pytest.mark.parametrize("training", [True, False])
+def test_no_graph_breaks(network: Network, training: bool) -> None:
     model, x = network
-    program = torch.export.export(model, x, strict=True)
-    for one, other in zip(program.module()(*x), model(*x), strict=True):
+    torch.compiler.reset()
+    model.train(training)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for one, other in zip(compiled(*x), model(*x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
