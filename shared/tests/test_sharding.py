@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+# glibc or pybind11 abort a process of divided weights on gloo once in some hundred runs, in memory Python cannot reach
+ABORTED = pytest.mark.flaky(reruns=1, only_rerun=["exitcode: -6"])
 RANK = """
 import json, os, sys
 import torch
@@ -54,25 +55,26 @@ main(sys.argv[1])
 """
 
 
-def on_two_processes(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command under torchrun; given again, as a user would, where a process was aborted.
-
-    Divided weights on gloo were seen to end so once in some hundred runs (glibc's "unaligned tcache chunk", pybind11's
-    "terminate called"), in memory of torch's that no Python reaches; whole weights never were.
-    """
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for _ in range(2):
-        done = subprocess.run(
-            [*launch, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-        )
-        if "exitcode: -6" not in done.stderr:
-            break
-    return done
-
-
+@ABORTED
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gradients_are_summed_once_a_step_and_weights_travel_in_the_precision(precision: str) -> None:
-    done = on_two_processes("--no-python", sys.executable, "-c", RANK, precision)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "--no-python",
+    ]
+    done = subprocess.run(
+        [*launch, sys.executable, "-c", RANK, precision],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("found"))
     counts, gradients, types, seen = json.loads(line.removeprefix("found"))

@@ -35,6 +35,8 @@ from papers_shared.training.schedule import durations, learning_rate
 
 THREADS = 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}
+# glibc or pybind11 abort a process of divided weights on gloo once in some hundred runs, in memory Python cannot reach
+ABORTED = pytest.mark.flaky(reruns=1, only_rerun=["exitcode: -6"])
 
 
 @pytest.fixture(autouse=True)
@@ -201,29 +203,21 @@ def losses_of(run: Path) -> list[float]:
     return found
 
 
-def on_two_processes(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command under torchrun; given again, as a user would, where a process was aborted.
-
-    Divided weights on gloo were seen to end so once in some hundred runs (glibc's "unaligned tcache chunk", pybind11's
-    "terminate called"), in memory of torch's that no Python reaches; whole weights never were.
-    """
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for _ in range(2):
-        done = subprocess.run(
-            [*launch, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-        )
-        if "exitcode: -6" not in done.stderr:
-            break
-    return done
-
-
-@pytest.mark.parametrize("shard", [False, True], ids=["whole", "shard"])
+@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=ABORTED)], ids=["whole", "shard"])
 def test_two_processes_take_the_steps_of_one(comparable, shard: bool, tmp_path: Path) -> None:
     train(comparable("one"))
     two = config_file(comparable("two", shard=shard), tmp_path)
-    done = on_two_processes("-m", "cabl_cgsr", "train", two)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "cabl_cgsr", "train", two],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert records(tmp_path / "two", "start")[-1]["processes"] == 2
+    assert [r["processes"] for r in records(tmp_path / "two", "start")] == [2]
     assert losses_of(tmp_path / "two") == pytest.approx(losses_of(tmp_path / "one"), rel=1e-3)
     scores = [[r["images"] for r in records(tmp_path / name, "val")] for name in ("one", "two")]
     assert scores[0] == scores[1]

@@ -32,6 +32,8 @@ from papers_shared.training.run_folder import RunFolder
 THREADS = 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": ""}
 
+# glibc or pybind11 abort a process of divided weights on gloo once in some hundred runs, in memory Python cannot reach
+ABORTED = pytest.mark.flaky(reruns=1, only_rerun=["exitcode: -6"])
 BF16 = pytest.mark.skipif(
     not torch.cuda.is_available(),
     reason="needs a GPU: torch's bf16 gradient of strided depthwise weights on 1x1 maps is not finite on CPUs",
@@ -152,31 +154,23 @@ def config_file(recipe: Recipe, folder: Path) -> str:
     return str(folder / "recipe.json")
 
 
-def on_two_processes(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command under torchrun; given again, as a user would, where a process was aborted.
-
-    Divided weights on gloo were seen to end so once in some hundred runs (glibc's "unaligned tcache chunk", pybind11's
-    "terminate called"), in memory of torch's that no Python reaches; whole weights never were.
-    """
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for _ in range(2):
-        done = subprocess.run(
-            [*launch, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-        )
-        if "exitcode: -6" not in done.stderr:
-            break
-    return done
-
-
 def test_two_processes_take_the_steps_of_one(scenes: Path, tmp_path: Path) -> None:
     quiet = {"norm_eval": True}
     one = small(scenes, tmp_path / "one", **quiet)
     one = replace(one, model=replace(one.model, drop_path_rate=0.0, dropout=0.0))
     train(one)
     two = replace(one, run=replace(one.run, output=str(tmp_path / "two")))
-    done = on_two_processes("-m", "fanet", "train", config_file(two, tmp_path))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "fanet", "train", config_file(two, tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert records(tmp_path / "two", "start")[-1]["processes"] == 2
+    assert [r["processes"] for r in records(tmp_path / "two", "start")] == [2]
     ours, theirs = records(tmp_path / "one", "train"), records(tmp_path / "two", "train")
     assert [r["loss"] for r in theirs] == pytest.approx([r["loss"] for r in ours], rel=1e-4)
     first = [records(tmp_path / name, "val")[0]["iou"] for name in ("one", "two")]
@@ -184,6 +178,7 @@ def test_two_processes_take_the_steps_of_one(scenes: Path, tmp_path: Path) -> No
     assert sum(r["images"] for r in records(tmp_path / "two", "val")) == 4, "each frame counts once"
 
 
+@ABORTED
 def test_divided_weights_take_the_steps_of_whole_ones(scenes: Path, tmp_path: Path) -> None:
     one = small(scenes, tmp_path / "one", norm_eval=True, steps=3, lr=1e-4)
     one = replace(one, model=replace(one.model, drop_path_rate=0.0, dropout=0.0))
@@ -191,7 +186,15 @@ def test_divided_weights_take_the_steps_of_whole_ones(scenes: Path, tmp_path: Pa
     two = replace(
         one, run=replace(one.run, output=str(tmp_path / "two")), optim=replace(one.optim, shard=True)
     )
-    done = on_two_processes("-m", "fanet", "train", config_file(two, tmp_path))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "fanet", "train", config_file(two, tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     whole, divided = records(tmp_path / "one", "train"), records(tmp_path / "two", "train")
     assert [r["loss"] for r in divided] == pytest.approx([r["loss"] for r in whole], rel=1e-4)
