@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
+from bf16_patches import patches_are_right_in_bf16
 
 pytest.importorskip("fanet")
 pytest.importorskip("plvl")
@@ -51,16 +51,6 @@ def switches() -> Any:
     torch.set_float32_matmul_precision(products)
     torch.backends.cudnn.allow_tf32 = convolutions
     torch.backends.cudnn.benchmark = search
-
-
-def patches_are_right_in_bf16() -> bool:
-    """Whether torch computes the small network's embedding of patches: 2.15 with AMX is off by the answer itself."""
-    x, weight = (
-        golden.uniform("x", 2, 16, 16, 16).bfloat16(),
-        golden.uniform("weight", 24, 16, 4, 4).bfloat16(),
-    )
-    right = functional.conv2d(x.double(), weight.double(), stride=4)
-    return bool((functional.conv2d(x, weight, stride=4) - right).abs().max() < 0.02 * right.abs().max())
 
 
 @pytest.mark.parametrize("name", golden.NAMES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
+from bf16_patches import patches_are_right_in_bf16
 
 from cabl_cgsr.cli import main
 from cabl_cgsr.export import OUTPUTS, export
@@ -69,14 +69,6 @@ def test_a_file_that_disagrees_is_not_kept(
 def test_mistakes_are_one_sentence(localizer: Localizer, tmp_path: Path, name: str, size: int) -> None:
     with pytest.raises(UserError):
         export(localizer, tmp_path / name, size=size)
-
-
-def patches_are_right_in_bf16() -> bool:
-    """Whether torch computes the small network's embedding of patches: 2.15 with AMX is off by the answer itself."""
-    generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(*s, generator=generator).bfloat16() for s in ((2, 16, 16, 16), (24, 16, 4, 4)))
-    right = functional.conv2d(x.double(), weight.double(), stride=4)
-    return bool((functional.conv2d(x, weight, stride=4) - right).abs().max() < 0.02 * right.abs().max())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

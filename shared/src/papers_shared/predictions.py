@@ -109,8 +109,9 @@ def predict_into(
         folder.check_images(items)
         earlier = folder.records()
         folder.check_same(earlier, about)
-        inputs = folder.digest(items)
-        folder.check_inputs(earlier, items, inputs)
+        keys = set(map(folder.key_of, items))
+        inputs = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+        folder.check_inputs(earlier, keys, inputs)
         done = folder.done(items, earlier, skip_errors)
         todo = _named(groups, done, folder.names(items, earlier, numbered), folder)[rank::count]
         kept = len(done)
@@ -256,15 +257,10 @@ class _Folder:
                         f"{shown(record.get(name))}, now {shown(value)}): choose another --output, or give --overwrite"
                     )
 
-    def digest(self, items: Sequence[Item]) -> str:
-        """The same for the same items in any order."""
-        return hashlib.sha256("\n".join(sorted(set(map(self.key_of, items)))).encode()).hexdigest()
-
-    def check_inputs(self, records: Sequence[Record], items: Sequence[Item], digest: str) -> None:
+    def check_inputs(self, records: Sequence[Record], keys: set[str], digest: str) -> None:
         """Refuse other items than the records and what is still missing are about."""
         path = self.path / INPUTS
-        asked = set(map(self.key_of, items))
-        others = [record["file"] for record in records if self.key(record) not in asked]
+        others = [record["file"] for record in records if self.key(record) not in keys]
         if others or (records and path.is_file() and path.read_bytes() != digest.encode()):
             missing = f" ({shown(others[0])} is not among what is asked now)" if others else ""
             raise UserError(
